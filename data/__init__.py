@@ -1,0 +1,1 @@
+"""What is an example? Generated editions, Arrow schemas, published formats, transforms, batches."""

@@ -1,0 +1,1 @@
+"""How do things learn? Networks, objectives and the one training loop: tensors only, no files."""

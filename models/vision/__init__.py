@@ -1,0 +1,1 @@
+"""The family of networks that look at photographs."""

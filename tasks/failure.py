@@ -1,0 +1,45 @@
+"""One clear message for a fault of the input; the whole traceback goes to a file that the message names."""
+
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tasks.workspace import checkout
+
+
+@contextmanager
+def explained(what: str) -> Iterator[None]:
+    """Turn faults of input, disk, memory and Ctrl-C into one message on stderr and a non-zero exit.
+
+    ValueError and OSError carry their own message; other exceptions are bugs and keep their traceback.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(
+            f"{what}: stopped by Ctrl-C. Nothing half-written was kept;"
+            " an unfinished training continues with the same command.",
+            file=sys.stderr,
+        )
+        raise SystemExit(130) from None
+    except (ValueError, OSError, FloatingPointError) as error:
+        _report(what, str(error))
+    except MemoryError:
+        _report(what, "out of memory; lower fine_tune.batch_size or fine_tune.size")
+    except RuntimeError as error:
+        if "out of memory" not in str(error).lower() and "can't allocate memory" not in str(error).lower():
+            raise
+        _report(what, f"out of memory; lower fine_tune.batch_size or fine_tune.size ({error})")
+
+
+def _report(what: str, message: str) -> None:
+    log = checkout().state / "logs" / f"{what.replace(' ', '-').replace('/', '-')}.txt"
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text(traceback.format_exc())
+        trace = f" (traceback: {log.relative_to(checkout().root)})"
+    except OSError:  # a full disk must not hide the message
+        trace = ""
+    print(f"{what}: {message}{trace}", file=sys.stderr)
+    raise SystemExit(1) from None

@@ -1,0 +1,178 @@
+"""`params.yaml` as typed, frozen settings; every mistake is named by its path and nearest valid name."""
+
+import difflib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError
+
+from recipes.recipe import Recipe, find_recipe, recipe_names
+
+BLOCKS = ("download", "clean", "split", "fine_tune", "evaluate", "export")
+
+
+class DownloadBlock(BaseModel, frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True):
+    """How the published bytes are fetched."""
+
+    timeout: float = Field(default=30.0, gt=0)
+    """Seconds without a byte after which an attempt at one address ends."""
+    attempts: int = Field(default=5, ge=1)
+    """Attempts per address, with exponential back-off between them."""
+    workers: int = Field(default=8, ge=1, le=64)
+    """Addresses of a URL list fetched at once (course, lesson 2 of 2019: 8)."""
+    limit_per_class: int = Field(default=200, ge=1)
+    """Addresses taken per URL list at most (course, lesson 2 of 2019: 200)."""
+
+
+class SplitBlock(BaseModel, frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True):
+    """Which example is held out."""
+
+    method: Literal["random", "stratified", "group", "time", "published"] = "stratified"
+    """`published` follows the folders or lists of the archive; the others draw anew."""
+    valid: float = Field(default=0.2, ge=0, lt=1)
+    """Share of the examples in the validation part (course: 0.2)."""
+    test: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the examples in the test part."""
+    seed: int = Field(default=42, ge=0)
+    """Seed of the draw."""
+    small_classes: Literal["train", "reject"] = "train"
+    """A class with too few examples for every part: all to training, or left out (and reported)."""
+    leaks: Literal["stop", "report"] | None = None
+    """What a leak does. Default: stop, and report where the split is the published one."""
+    duplicates: Literal["apart", "together"] = "apart"
+    """`together` puts confirmed near duplicates into one part before the draw, so that none can leak."""
+    distance: int = Field(default=4, ge=0, le=16)
+    """Bits of the 64-bit perceptual hash by which two candidates may differ."""
+
+
+class Application(BaseModel, frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True):
+    """One entry below `applications`: a recipe, real paths, and one block of numbers per stage."""
+
+    recipe: str
+    """A file of `recipes/`, without `.py`."""
+    family: str
+    """The recipe's folder of `models/` (DVC tracks it, so it stands here)."""
+    source: str
+    """A file `sources/NAME.yaml`, or a folder or archive of your own."""
+    corrections: str = "sources/none"
+    """A table `item_id,action,label` made by a person; `sources/none` for none."""
+    starts_from: str = "sources/none"
+    """`artifacts/weights/NAME`, another application's `fine_tune` folder, a `.safetensors` file, or
+    `sources/none` for random weights."""
+    download: DownloadBlock
+    clean: Any
+    split: SplitBlock
+    fine_tune: Any
+    evaluate: Any
+    export: Any
+
+    def block(self, stage: str) -> Any:
+        """The typed settings of one stage."""
+        return getattr(self, stage)
+
+
+class StartingWeights(BaseModel, frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True):
+    """One entry below `weights`."""
+
+    source: str
+    """A file `sources/NAME.yaml` of kind `weights`."""
+
+
+class Parameters(BaseModel, frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True):
+    """The whole of `params.yaml`."""
+
+    edition: str
+    """`sample` generates every source; any other edition fetches what is published."""
+    mirror: str = ""
+    """Folder or address with a `MANIFEST.json` whose digests replace the sources' own; empty for none."""
+    weights: dict[str, StartingWeights] = {}
+    """Published starting weights by name."""
+    applications: dict[str, Any]
+    """One entry per application."""
+
+    def application(self, name: str) -> tuple[Application, Recipe]:
+        """The typed entry of one application and its recipe. ValueError names what is wrong and where."""
+        if name not in self.applications:
+            raise ValueError(f"params.yaml has no application {name!r}{nearest(name, self.applications)}")
+        return read_application(name, self.applications[name])
+
+
+def nearest(name: str, valid: Mapping[str, Any] | list[str] | tuple[str, ...]) -> str:
+    """A hint to end a message with: the most similar valid name, or all of them."""
+    names = [str(each) for each in valid]
+    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else f"; valid: {', '.join(names) or 'none'}"
+
+
+def load_parameters(path: Path) -> Parameters:
+    """Read and check the top level of `params.yaml`; entries are checked when asked for."""
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist; run this from the project's root")
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path.name} is not valid YAML: {error}") from None
+    return _validate(Parameters, raw, path.name)
+
+
+def read_application(name: str, raw: Any) -> tuple[Application, Recipe]:
+    """Check one entry against the common blocks and those of its recipe."""
+    where = f"applications.{name}"
+    if not isinstance(raw, dict):
+        raise ValueError(f"{where} must be a mapping, not {type(raw).__name__}")
+    if "recipe" in raw and raw["recipe"] not in recipe_names():
+        raise ValueError(f"{where}.recipe: no recipe {raw['recipe']!r}{nearest(raw['recipe'], recipe_names())}")
+    entry = _validate(Application, {**{block: {} for block in BLOCKS}, **raw}, where)
+    recipe = find_recipe(entry.recipe)
+    if entry.family != recipe.family:
+        raise ValueError(
+            f"{where}.family is {entry.family!r}, but recipe {entry.recipe!r} is of {recipe.family!r}"
+        )
+    typed = {
+        block: _validate(kind, getattr(entry, block) or {}, f"{where}.{block}")
+        for block, kind in recipe.blocks.items()
+    }
+    return entry.model_copy(update=typed), recipe
+
+
+def _validate(kind: type[Any], raw: Any, where: str) -> Any:
+    try:
+        return kind.model_validate(raw)
+    except ValidationError as error:
+        raise ValueError("\n".join(_explain(kind, each, where) for each in error.errors())) from None
+
+
+def _explain(kind: type[BaseModel], error: Any, where: str) -> str:
+    location = [str(part) for part in error["loc"]]
+    path = ".".join([where, *location])
+    if error["type"] == "extra_forbidden":
+        valid = _fields_at(kind, location[:-1])
+        return f"{path} is no parameter{nearest(location[-1], valid)}"
+    if error["type"] == "missing":
+        return f"{path} is missing"
+    if error["type"] == "literal_error":
+        valid = tuple(word.strip(" '") for word in error["ctx"]["expected"].replace(" or ", ",").split(","))
+        return f"{path} is {error['input']!r}{nearest(str(error['input']), valid)}"
+    return f"{path} is {error['input']!r}: {error['msg'].lower()}"
+
+
+def _fields_at(kind: type[BaseModel], location: list[str]) -> list[str]:
+    """Names of the fields of the model that stands at `location` below `kind`."""
+    models = [kind]
+    for part in location:
+        models = [
+            inner
+            for model in models
+            for field in ([model.model_fields[part]] if part in model.model_fields else [])
+            for inner in _models_in(field.annotation)
+        ] or models
+    return sorted({name for model in models for name in model.model_fields})
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _models_in(inner)
