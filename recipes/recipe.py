@@ -6,9 +6,9 @@ import importlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 if TYPE_CHECKING:  # heavy rooms are imported by the functions that need them
     import pyarrow as pa
@@ -19,12 +19,33 @@ if TYPE_CHECKING:  # heavy rooms are imported by the functions that need them
     from models.fit import Batches, Phase
 
 
+class Training(BaseModel, frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True):
+    """What every `fine_tune` block has; a recipe's own block extends it."""
+
+    seed: int = Field(default=42, ge=0)
+    """Seed of weights, order of batches, augmentation and dropout."""
+    threads: int = Field(default=2, ge=1, le=256)
+    """Threads of one training process. They change the last bits of the weights, so they are tracked."""
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+    """`auto` takes bf16 autocast where the hardware has it natively."""
+    channels_last: bool = True
+    """Memory order of convolutions: faster on CPUs and on tensor cores, the same values."""
+    clip: float | None = Field(default=None, gt=0)
+    """Largest norm of the gradient; none by default."""
+    keep: Literal["last", "best"] = "last"
+    """Weights of the last epoch, or of the best one on the validation part."""
+    patience: int | None = Field(default=None, ge=1)
+    """Epochs without improvement on the validation part after which a phase ends early."""
+    save_every: float = Field(default=60.0, gt=0)
+    """Seconds between checkpoints inside an epoch; there is always one at its end."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Learning:
     """What `fine_tune` hands to the loop: batches by part, and the facts learned from training rows."""
 
-    train: Batches
-    valid: Batches
+    loaders: Callable[[Phase], tuple[Batches, Batches]]
+    """Training and validation batches of a phase."""
     facts: Mapping[str, Any]
     """Vocabularies and statistics of the training rows, as JSON; all that later stages need of them."""
 
@@ -72,6 +93,8 @@ class Recipe:
     """(predictions of one part, facts) -> metrics by name; no metric where nothing is labelled."""
     interpret: Callable[..., Iterator[Figure]]
     """(network, items, predictions, facts, fine_tune block, evaluate block, cache folder) -> figures."""
+    tables: Callable[[pa.Table], Iterator[tuple[str, pa.Table]]]
+    """(predictions) -> tables for `evaluate/plots/NAME.csv`, beside the learning curve."""
     review: Callable[[pa.Table], pa.Table]
     """(predictions) -> candidates for corrections: `item_id,action,label` plus why, worst first."""
     signature: Callable[..., Any]
