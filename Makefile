@@ -25,3 +25,25 @@ $(VENV)/.installed: requirements.txt
 lock:  ## compile requirements.txt anew from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --python-version 3.11 --extra dev --custom-compile-command "make lock" pyproject.toml -o requirements.txt
+
+repro: setup  ## data to exported model of APP (default pets; all for every application), offline in the sample edition
+	@export PATH="$(CURDIR)/$(BIN):$$PATH" && \
+	dvc repro $(if $(filter all,$(APP)),--glob 'export@*','export@$(APP)') && \
+	python -m flows where $(APP)
+
+check: setup  ## format, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+test: check  ## check, then every test
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --numprocesses 2 $(TESTS)
+
+ui: setup  ## the MLflow UI on the store of this checkout
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m flows ui
+
+results: setup  ## docs/results.md and the README's table from docs/results/*.json
+	$(BIN)/python -m flows results
+
+clean:  ## remove the installation and everything that can be made again (artifacts/ stays)
+	rm -rf $(VENV) .practicum/cache .mypy_cache .ruff_cache .pytest_cache

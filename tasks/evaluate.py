@@ -1,0 +1,91 @@
+"""evaluate: weights -> predictions, metrics, tables for DVC's plots, figures, and candidates for corrections."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from data.examples import PARTS, Items
+from recipes.recipe import Figure
+from tasks.checkpoint import fingerprint
+from tasks.fine_tune import cache_folder, write_json
+from tasks.pipeline import Job, Receipt
+from tasks.tracking import begin_evaluation
+
+
+def run(job: Job) -> Receipt:
+    """Predict the validation and test parts once, and derive everything else from those predictions.
+
+    Writes `predictions.parquet`, `metrics.json` (numbers by part), `plots/*.csv`, `figures/*.png`,
+    `corrections.csv` (candidates, worst first) and `provenance.json` (the data's and the split's).
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    clean, split, tuned = job.read("clean"), job.read("split"), job.read("fine_tune")
+    settings = read_settings(job, tuned)
+    facts = json.loads((tuned / "facts.json").read_text())
+    torch.set_num_threads(settings.threads)
+    network = job.recipe.network(settings, facts)
+    network.load_state_dict(load_file(tuned / "weights.safetensors"))
+    network.eval()
+    items = Items(clean, split)
+    cache = cache_folder(job)
+    predictions = job.recipe.predict(network, items, facts, settings, job.block, cache)
+    pq.write_table(predictions, job.output / "predictions.parquet")
+
+    provenance = summary(clean, split)
+    metrics = {"data": provenance["extent"], **score(job, predictions, facts)}
+    write_json(job.output / "provenance.json", provenance)
+    write_json(job.output / "metrics.json", metrics)
+    pyarrow.csv.write_csv(job.recipe.review(predictions), job.output / "corrections.csv")
+
+    plots = job.output / "plots"
+    plots.mkdir()
+    history = pq.read_table(tuned / "history.parquet")
+    for name, table in [("learning", history), *job.recipe.tables(predictions)]:
+        pyarrow.csv.write_csv(table, plots / f"{name}.csv")
+    figures = job.output / "figures"
+    figures.mkdir()
+    for figure in job.recipe.interpret(network, items, predictions, facts, settings, job.block, cache):
+        draw(figure, figures / f"{figure.name}.png")
+    begin_evaluation(job, fingerprint(job), metrics=metrics, figures=figures)
+    numbers = metrics.get("valid") or metrics.get("test") or {}
+    return Receipt(rows=predictions.num_rows, numbers=numbers)
+
+
+def read_settings(job: Job, tuned: Path) -> Any:
+    """The `fine_tune` block that the weights were trained with, from beside them."""
+    return job.recipe.blocks["fine_tune"].model_validate_json((tuned / "settings.json").read_text())
+
+
+def score(job: Job, predictions: pa.Table, facts: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Metrics of each part that has labels; numbers of examples beside them."""
+    metrics = {}
+    for part in PARTS:
+        rows = predictions.filter(pc.equal(predictions["part"], part))
+        if rows.num_rows:
+            metrics[part] = {"examples": rows.num_rows, **job.recipe.score(rows, facts)}
+    return metrics
+
+
+def summary(clean: Path, split: Path) -> dict[str, Any]:
+    """What the data is and how it was divided: for the card and for whoever reads the metrics."""
+    provenance: dict[str, Any] = json.loads((clean / "provenance.json").read_text())
+    leaks = json.loads((split / "leaks.json").read_text())
+    parts = pq.read_table(split / "split.parquet")["part"].to_pylist()
+    return {**provenance, "split": {"parts": dict(sorted(Counter(parts).items())), "leaks": leaks}}
+
+
+def draw(figure: Figure, path: Path) -> None:
+    """One figure as PNG, without a window and without a time in its bytes."""
+    from matplotlib.figure import Figure as Canvas
+
+    canvas = Canvas(dpi=100)
+    figure.draw(canvas)
+    canvas.savefig(path, metadata={"Software": None})
