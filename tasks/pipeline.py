@@ -62,7 +62,7 @@ STAGES = (
         paths=(RECIPE,),
         outs=("predictions.parquet", "corrections.csv", "provenance.json", "figures"),
         metrics=("metrics.json",),
-        plots=("plots",),
+        plots=("plots/curves", "plots/confusion"),
     ),
     Stage(name="export", reads=("fine_tune", "evaluate"), paths=(RECIPE,)),
 )
