@@ -1,0 +1,196 @@
+"""export: weights and evaluation -> a folder that runs anywhere: programs, an MLflow model, a card.
+
+The folder is an MLflow model as it lies: `mlflow models serve -m artifacts/APP/export --env-manager local`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from recipes.recipe import FOLDER
+from tasks.pipeline import Job, Receipt
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from models.export import ExportSettings, Program
+
+PROJECT = FOLDER.parent
+"""The checkout whose code runs: bundled files are taken from it."""
+
+
+def run(job: Job) -> Receipt:
+    """Write the programs, read them back, compare all forms with the network, and write the card.
+
+    ValueError where any form differs from the network by more than the tolerance.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    from models.export import to_onnx, to_torch_export, tolerance_of
+    from tasks.card import card
+
+    tuned, evaluated = job.read("fine_tune"), job.read("evaluate")
+    settings, block = read_settings(job, tuned), job.block
+    facts = json.loads((tuned / "facts.json").read_text())
+    metrics = json.loads((evaluated / "metrics.json").read_text())
+    provenance = json.loads((evaluated / "provenance.json").read_text())
+    torch.set_num_threads(settings.threads)
+    network = job.recipe.network(settings, facts)
+    network.load_state_dict(load_file(tuned / "weights.safetensors"))
+    program = job.recipe.signature(network.eval(), facts, settings, block)
+
+    exported = to_torch_export(program)
+    torch.export.save(exported, job.output / "program.pt2")
+    if block.onnx:
+        to_onnx(program, exported).save(job.output / "program.onnx")
+    predictor = write_model(job.output, program, block)
+    found = check(job.output, program, predictor, tolerance=tolerance_of(program, block))
+    if block.submission is not None:
+        from tasks.submission import write_submission
+
+        write_submission(
+            evaluated / "predictions.parquet", program.labels, block.submission, job.output / "submission.csv"
+        )
+    text = card(
+        job.application, job.entry, job.recipe, program, edition=job.parameters.edition,
+        settings=settings.model_dump(mode="json"), metrics=metrics, provenance=provenance,
+        differences=found, tolerance=tolerance_of(program, block),
+    )  # fmt: skip
+    (job.output / "card.md").write_text(text)
+    size = sum(file.stat().st_size for file in job.output.rglob("*") if file.is_file())
+    return Receipt(rows=len(program.example), bytes=size, digest=folder_digest(job.output), numbers=found)
+
+
+def read_settings(job: Job, tuned: Path) -> Any:
+    """The `fine_tune` block that the weights were trained with, from beside them."""
+    return job.recipe.blocks["fine_tune"].model_validate_json((tuned / "settings.json").read_text())
+
+
+def find_predictor(kind: str) -> ModuleType:
+    """The file of `tasks/predictors/` for that kind of input."""
+    return importlib.import_module(f"tasks.predictors.{kind}")
+
+
+def write_model(folder: Path, program: Program, settings: ExportSettings) -> ModuleType:
+    """Make `folder`, which holds the programs, an MLflow model with an example; returns its predictor.
+
+    Nothing that is written holds a time, an identifier or an address, so equal programs give equal bytes.
+    """
+    from models.export import run_eager
+
+    predictor = find_predictor(program.preprocess["kind"])
+    assert predictor.__file__ is not None
+    shutil.copyfile(predictor.__file__, folder / "predictor.py")
+    files = {"program": "program.pt2", "signature": "signature.json"}
+    for name, source in predictor.BUNDLE.items():
+        shutil.copyfile(PROJECT / source, folder / Path(source).name)
+        files[name] = Path(source).name
+
+    pins = [f"{name}=={pinned(name)}" for name in sorted(predictor.REQUIREMENTS)]
+    (folder / "requirements.txt").write_text("".join(f"{pin}\n" for pin in pins))
+    # the patch release stays out of it: it changes no answer, and would change the folder's digest
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    write_yaml(folder / "python_env.yaml", {"python": python, "dependencies": ["-r requirements.txt"]})
+    flavor = {
+        "artifacts": {name: {"path": path} for name, path in files.items()},
+        "env": {"virtualenv": "python_env.yaml"},
+        "loader_module": "mlflow.pyfunc.model",
+        "model_code_path": "predictor.py",
+        "python_version": python,
+        "streamable": False,
+    }
+    model = {
+        "flavors": {"python_function": flavor},
+        "metadata": {"labels": list(program.labels)},
+        "mlflow_version": pinned("mlflow"),
+        "signature": predictor.SIGNATURE.to_dict(),
+    }
+    write_yaml(folder / "MLmodel", model)
+    described = {
+        "program": {
+            "input": {"name": program.input_name, **shape_of(program.example)},
+            "output": {"name": program.output_name, **shape_of(run_eager(program, program.example))},
+            "files": ["program.pt2", *(["program.onnx"] if settings.onnx else [])],
+        },
+        "preprocess": dict(program.preprocess),
+        "labels": list(program.labels),
+        "model": {name: json.loads(text) for name, text in model["signature"].items() if text},
+        "versions": dict(pin.split("==") for pin in pins),
+    }
+    write_json(folder / "signature.json", described)
+    return predictor
+
+
+def check(folder: Path, program: Program, predictor: ModuleType, *, tolerance: float) -> dict[str, float]:
+    """Read back what `folder` holds, compare every form with the network, and store the example in and out.
+
+    Returns the largest difference by form. ValueError above the tolerance.
+    """
+    import mlflow
+    import torch
+    from safetensors.torch import save_file
+
+    from models.export import difference, differences, onnx_runner, run_eager
+
+    forms: dict[str, Callable[[Tensor], Tensor]] = {}
+    forms["torch.export"] = torch.export.load(folder / "program.pt2").module()
+    if (folder / "program.onnx").exists():
+        forms["ONNX"] = onnx_runner(str(folder / "program.onnx"))
+    found = differences(program, forms, tolerance=tolerance)
+
+    rows, received, files = predictor.example_of(program.example)
+    expected = run_eager(program, received)
+    answer = mlflow.pyfunc.load_model(str(folder)).predict(rows)
+    given = torch.tensor(answer[predictor.ANSWER].tolist())
+    found["pyfunc"] = difference("the pyfunc", "the stored example", given, expected, tolerance=tolerance)
+
+    example = folder / "example"
+    example.mkdir()
+    for name, data in files.items():
+        (example / name).write_bytes(data)
+    save_file({program.input_name: received, program.output_name: expected}, example / "tensors.safetensors")
+    write_json(example / "request.json", predictor.request(rows))
+    write_json(example / "response.json", {"predictions": answer.to_dict(orient="records")})
+    return found
+
+
+def shape_of(tensor: Tensor) -> dict[str, Any]:
+    """Type and shape of one side of the program; null is the batch."""
+    return {"type": str(tensor.dtype).removeprefix("torch."), "shape": [None, *tensor.shape[1:]]}
+
+
+def pinned(distribution: str) -> str:
+    """The installed version, without the build's local part: that is the machine's, no index has it."""
+    return version(distribution).split("+")[0]
+
+
+def folder_digest(folder: Path) -> str:
+    """sha256 over the names and sha256 of all files below, in order: equal digests are equal exports."""
+    digest = hashlib.sha256()
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        with file.open("rb") as stream:
+            content = hashlib.file_digest(stream, "sha256").hexdigest()
+        digest.update(f"{content}  {file.relative_to(folder).as_posix()}\n".encode())
+    return digest.hexdigest()
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Sorted and indented, so that equal values are equal bytes."""
+    path.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def write_yaml(path: Path, value: Mapping[str, Any]) -> None:
+    """Sorted, in block style."""
+    path.write_text(yaml.safe_dump(dict(value), sort_keys=True, allow_unicode=True))
