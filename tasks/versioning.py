@@ -1,0 +1,230 @@
+"""DVC's side of the flow door: what is current, what can be restored, and recording what was run.
+
+Every question opens the repository anew, because a stage that ran has changed what DVC's index would say, and takes
+DVC's own lock, waiting for it. After either door the parsed `dvc.lock` is the same.
+"""
+
+import logging
+import shutil
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import chdir, contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tasks.parameters import nearest
+
+Inputs = Mapping[str, Any]
+"""Hash of every dependency of a stage, by its name."""
+
+
+@contextmanager
+def opened(root: Path) -> Iterator[Any]:
+    """DVC's view of the checkout, with its lock held. ValueError where it is no DVC repository or is broken."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo, lock_repo
+
+    try:
+        repo = Repo(str(root), _wait_for_lock=True)
+    except DvcException as error:
+        raise ValueError(f"DVC cannot open {root}: {error}") from None
+    logging.getLogger("dvc").setLevel(
+        logging.ERROR
+    )  # it warns of every empty file and of every stage it restores
+    try:
+        with chdir(root), lock_repo(repo):  # DVC's run cache resolves `dvc.yaml` from the current folder
+            yield repo
+    except DvcException as error:
+        raise ValueError(f"DVC: {_reason(error)}") from error
+    finally:
+        repo.close()
+
+
+def _reason(error: BaseException) -> str:
+    """DVC wraps causes; the innermost says what is wrong."""
+    parts = [str(error)]
+    while error.__cause__ is not None:
+        error = error.__cause__
+        parts.append(str(error))
+    return ": ".join(dict.fromkeys(part for part in parts if part))
+
+
+def _stages(repo: Any) -> dict[str, Any]:
+    return {stage.name: stage for stage in repo.index.stages if getattr(stage, "name", None)}
+
+
+def _find(repo: Any, name: str) -> Any:
+    stages = _stages(repo)
+    if name not in stages:
+        raise ValueError(f"dvc.yaml has no stage {name!r}{nearest(name, stages)}")
+    return stages[name]
+
+
+def plan(root: Path, target: str) -> list[str]:
+    """Names of the stages that lead to `target`, upstream first, as `dvc repro TARGET` walks them.
+
+    Weights, and another application's stages that `starts_from` names, are among them.
+    """
+    import networkx as nx
+
+    with opened(root) as repo:
+        stage = _find(repo, target)
+        return [each.name for each in nx.dfs_postorder_nodes(repo.index.graph, stage) if each.cmd]
+
+
+def current(root: Path, names: Collection[str]) -> set[str]:
+    """Which of the stages need no run: same inputs, same command, outputs in place. One question for all."""
+    with opened(root) as repo:
+        stages = _stages(repo)
+        return {name for name in names if not stages[name].changed()}
+
+
+def inputs(root: Path, name: str) -> Inputs:
+    """What the stage would read now. ValueError names a dependency that does not exist."""
+    with opened(root) as repo:
+        return _inputs(_find(repo, name))
+
+
+def _inputs(stage: Any) -> dict[str, Any]:
+    missing = [str(dependency) for dependency in stage.deps if not dependency.exists]
+    if missing:
+        raise ValueError(f"{stage.name} depends on {', '.join(missing)}, which does not exist")
+    stage.save_deps()
+    return {str(dependency): dependency.hash_info for dependency in stage.deps}
+
+
+def fetch_run_cache(root: Path) -> bool:
+    """Learn from the default remote which inputs have given which outputs; False where none is configured."""
+    from dvc.exceptions import DvcException
+
+    with opened(root) as repo:
+        if not repo.config["core"].get("remote"):
+            return False
+        try:
+            repo.stage_cache.pull(None)
+        except (DvcException, OSError) as error:
+            print(f"DVC's remote does not answer ({_reason(error)}); going on without it", file=sys.stderr)
+            return False
+        return True
+
+
+def restore(root: Path, name: str, *, pull: bool = False) -> bool:
+    """Bring back the outputs that these inputs once gave, from DVC's cache or, with `pull`, its remote.
+
+    False, with nothing changed, where they were never made or are kept nowhere.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.stage.cache import RunCacheNotFoundError
+
+    with opened(root) as repo:
+        stage = _find(repo, name)
+        # Not `dry`, and hashes not saved beforehand: DVC would then compare them with themselves and find any
+        # entry of the lock file current.
+        with _aside([Path(out.fs_path) for out in stage.outs]) as keep_restored:
+            try:
+                repo.stage_cache.restore(stage, pull=pull)
+            except RunCacheNotFoundError:
+                return False
+            except (DvcException, OSError) as error:
+                if not pull:
+                    raise
+                print(
+                    f"{name}: DVC's remote gave nothing ({_reason(error)}); running instead", file=sys.stderr
+                )
+                return False
+            keep_restored()
+        _record(repo, stage)
+        return True
+
+
+@contextmanager
+def _aside(paths: list[Path]) -> Iterator[Callable[[], None]]:
+    """Rename what lies at `paths` out of the way; it comes back unless the function yielded is called.
+
+    DVC asks at the terminal before it overwrites an output that it does not hold, and gives up where there is none.
+    """
+    moved = {path: path.with_name(f".{path.name}.previous") for path in paths if path.exists()}
+    for path, other in moved.items():
+        _remove(other)
+        path.rename(other)
+    kept: list[bool] = []
+    try:
+        yield lambda: kept.append(True)
+    finally:
+        for path, other in moved.items():
+            if kept:
+                _remove(other)
+            else:
+                _remove(path)
+                other.rename(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def record(root: Path, name: str, before: Inputs) -> None:
+    """`dvc commit` of what a stage has made out of `before`, for the lock file and the run cache.
+
+    ValueError, with nothing recorded, where a dependency was edited while the stage ran: its result may rest on
+    either version, so neither may be recorded as its origin, and the stage stays stale.
+    """
+    with opened(root) as repo:
+        stage = _find(repo, name)
+        after = _inputs(stage)
+        edited = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+        edited = edited or _edited_since_start(root, stage)
+        if edited:
+            raise ValueError(
+                f"{', '.join(edited)} changed while {name} ran; its result was not recorded: start again"
+            )
+        _record(repo, stage)
+
+
+def _record(repo: Any, stage: Any) -> None:
+    stage.save()
+    stage.commit()
+    stage.dump(update_pipeline=False)
+
+
+def _edited_since_start(root: Path, stage: Any) -> list[str]:
+    """Code that this process has loaded, and that was edited since: what ran is not what now stands there."""
+    started = psutil.Process().create_time()
+    loaded = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+    files = [Path(file) for file in loaded if file and Path(file).is_relative_to(root)]
+    depended = [Path(dependency.fs_path) for dependency in stage.deps if dependency.protocol == "local"]
+    return sorted(
+        str(file.relative_to(root))
+        for file in files
+        if any(file.is_relative_to(path) for path in depended)
+        and file.exists()
+        and file.stat().st_mtime > started
+    )
+
+
+def folder_digest(root: Path, name: str) -> str | None:
+    """DVC's hash of the first output of a stage as it lies there now; None where DVC does not know the stage.
+
+    Does not take DVC's lock: a stage asks it while DVC runs that stage.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        repo = Repo(str(root))
+    except DvcException:
+        return None
+    try:
+        stage = _stages(repo).get(name)
+        if stage is None or not stage.outs[0].exists:
+            return None
+        return str(stage.outs[0].get_hash().value)
+    except DvcException:
+        return None
+    finally:
+        repo.close()

@@ -1,0 +1,224 @@
+"""The flow door's way to DVC: what it records equals what `dvc repro` records."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tasks import versioning
+from tasks.pipeline import STAGE_NAMES
+from tests.scratch import commit, lock_entries, make_project, write_parameters
+
+# A stage that is quick: what it writes follows from its parameters and from what it reads.
+STAND_IN = """
+import hashlib, pathlib, sys
+import yaml
+
+def run(stage, name):
+    parameters = yaml.safe_load(pathlib.Path("params.yaml").read_text())
+    item = parameters["applications"][name]
+    earlier = {"clean": ["download"], "split": ["clean"], "fine_tune": ["clean", "split"],
+               "evaluate": ["fine_tune"], "export": ["fine_tune", "evaluate"]}.get(stage, [])
+    read = [pathlib.Path("artifacts", name, each) for each in earlier]
+    if stage == "fine_tune" and item["starts_from"].startswith("artifacts"):
+        read.append(pathlib.Path(item["starts_from"]))
+    text = repr(item[stage]) + "".join(
+        file.read_text() for folder in read for file in sorted(folder.rglob("*")) if file.is_file())
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    folder = pathlib.Path("artifacts", name, stage)
+    files = ["value.txt"]
+    if stage == "evaluate":
+        files = ["predictions.parquet", "corrections.csv", "provenance.json", "figures/a.png", "metrics.json",
+                 "plots/curves/loss.csv", "plots/confusion/valid.csv"]
+    for file in files:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_text(digest)
+    with open("ran.txt", "a") as log:
+        log.write(f"{stage}@{name}\\n")
+
+if __name__ == "__main__":
+    run(*sys.argv[1:])
+"""
+
+
+def entry(**changed: Any) -> dict[str, Any]:
+    paths = {"source": "sources/none", "corrections": "sources/none", "starts_from": "sources/none"}
+    return {
+        "recipe": "shapes", "family": "vision", **paths, **{stage: {"n": 1} for stage in STAGE_NAMES}, **changed,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    parameters = {
+        "edition": "sample", "mirror": "", "weights": {},
+        "applications": {"first": entry(), "second": entry(starts_from="artifacts/first/fine_tune")},
+    }  # fmt: skip
+    root = make_project(tmp_path / "project", parameters)
+    (root / "recipes" / "shapes.py").write_text("")
+    (root / "tasks" / "__main__.py").write_text(STAND_IN)
+    (root / ".gitignore").open("a").write("/ran.txt\n")
+    commit(root)
+    return root
+
+
+def dvc(root: Path, *arguments: str) -> str:
+    """A command of DVC, as from a shell in which the environment is active."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", *arguments],
+        cwd=root, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return done.stdout
+
+
+def run(root: Path, name: str) -> None:
+    """The stand-in, in this process, in `root`."""
+    spec = importlib.util.spec_from_loader("stand_in", loader=None)
+    assert spec
+    module = importlib.util.module_from_spec(spec)
+    exec(STAND_IN.replace('if __name__ == "__main__":\n    run(*sys.argv[1:])', ""), module.__dict__)
+    before = Path.cwd()
+    os.chdir(root)
+    try:
+        module.run(*name.split("@"))
+    finally:
+        os.chdir(before)
+
+
+def walk(root: Path, target: str) -> dict[str, str]:
+    """The flow door without Prefect: ask, restore, run, record."""
+    done = {}
+    for name in versioning.plan(root, target):
+        if name in versioning.current(root, [name]):
+            done[name] = "current"
+        elif versioning.restore(root, name):
+            done[name] = "restored"
+        else:
+            inputs = versioning.inputs(root, name)
+            run(root, name)
+            versioning.record(root, name, inputs)
+            done[name] = "ran"
+    return done
+
+
+def test_plan_walks_what_starts_from_names_first(project: Path) -> None:
+    names = versioning.plan(project, "export@second")
+    assert names.index("fine_tune@first") < names.index("fine_tune@second")
+    assert "export@first" not in names
+    assert len(names) == 10
+
+
+def test_both_doors_record_the_same(project: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(project, other)
+    dvc(other, "repro", "export@second")
+    assert set(walk(project, "export@second").values()) == {"ran"}
+    assert lock_entries(project) == lock_entries(other)
+    assert len(lock_entries(project)) == 10
+    # each door finds the other's work done
+    shutil.copy(other / "dvc.lock", project / "dvc.lock")
+    assert set(walk(project, "export@second").values()) == {"current"}
+    shutil.copy(project / "dvc.lock", other / "dvc.lock")
+    assert "Data and pipelines are up to date" in dvc(other, "repro", "export@second")
+
+
+def test_a_changed_parameter_and_back_restores_without_running(project: Path) -> None:
+    walk(project, "export@first")
+    first = lock_entries(project)
+    parameters = yaml.safe_load((project / "params.yaml").read_text())
+    parameters["applications"]["first"]["split"] = {"n": 2}
+    write_parameters(project, parameters)
+    assert walk(project, "export@first") == {
+        "download@first": "current", "clean@first": "current", "split@first": "ran",
+        "fine_tune@first": "ran", "evaluate@first": "ran", "export@first": "ran",
+    }  # fmt: skip
+    parameters["applications"]["first"]["split"] = {"n": 1}
+    write_parameters(project, parameters)
+    done = walk(project, "export@first")
+    assert {name for name, how in done.items() if how == "restored"} == {
+        "split@first", "fine_tune@first", "evaluate@first", "export@first",
+    }  # fmt: skip
+    assert lock_entries(project) == first
+
+
+def test_outputs_that_dvc_does_not_hold_are_no_obstacle(project: Path) -> None:
+    walk(project, "clean@first")
+    made = project / "artifacts" / "first" / "clean" / "value.txt"
+    text = made.read_text()
+    made.write_text("made by hand")
+    assert walk(project, "clean@first")["clean@first"] == "restored"
+    assert made.read_text() == text
+    # where nothing can be restored, what lies there stays
+    (project / "recipes" / "shapes.py").write_text("# other\n")
+    assert not versioning.restore(project, "clean@first")
+    assert made.read_text() == text
+
+
+def test_missing_outputs_come_back_from_the_cache(project: Path) -> None:
+    walk(project, "split@first")
+    shutil.rmtree(project / "artifacts" / "first" / "clean")
+    assert walk(project, "split@first")["clean@first"] == "restored"
+    assert (project / "artifacts" / "first" / "clean" / "value.txt").is_file()
+
+
+def test_another_clone_restores_through_the_remote(project: Path, tmp_path: Path) -> None:
+    remote = tmp_path / "remote"
+    dvc(project, "remote", "add", "-q", "--default", "shelf", str(remote))
+    walk(project, "split@first")
+    dvc(project, "push", "-q", "--run-cache")
+    clone = tmp_path / "clone"
+    shutil.copytree(project, clone, ignore=shutil.ignore_patterns("cache", "tmp", "artifacts", "dvc.lock"))
+    assert versioning.fetch_run_cache(clone)
+    for name in versioning.plan(clone, "split@first"):
+        assert versioning.restore(clone, name, pull=True)
+    assert lock_entries(clone) == lock_entries(project)
+
+
+def test_inputs_edited_during_a_run_are_not_recorded_as_its_origin(project: Path) -> None:
+    walk(project, "clean@first")
+    before = lock_entries(project)
+    inputs = versioning.inputs(project, "split@first")
+    run(project, "split@first")
+    (project / "recipes" / "shapes.py").write_text("# edited while split ran\n")
+    with pytest.raises(ValueError, match=r"recipes/shapes.py changed while split@first ran"):
+        versioning.record(project, "split@first", inputs)
+    assert lock_entries(project) == before
+    assert not versioning.current(project, ["split@first"])
+
+
+def test_the_lock_of_another_process_is_waited_for(project: Path) -> None:
+    versioning.plan(project, "export@first")  # makes the folder of the lock
+    holder = subprocess.Popen(
+        [sys.executable, "-c", "import time, zc.lockfile; lock = zc.lockfile.LockFile('.dvc/tmp/lock');"
+         " print('held', flush=True); time.sleep(5)"],
+        cwd=project, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert holder.stdout
+    assert holder.stdout.readline() == "held\n"
+    assert versioning.current(project, ["download@first"]) == set()  # DVC itself would give up after 3 s
+    assert holder.wait() == 0
+
+
+def test_faults_are_named(project: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no stage 'export@frist'; did you mean 'export@first'"):
+        versioning.plan(project, "export@frist")
+    with pytest.raises(ValueError, match="which does not exist"):
+        versioning.inputs(project, "clean@first")
+    with pytest.raises(ValueError, match="DVC cannot open"):
+        versioning.plan(tmp_path, "export@first")
+
+
+def test_the_digest_of_a_folder_is_the_one_in_the_lock_file(project: Path) -> None:
+    walk(project, "clean@first")
+    assert (
+        versioning.folder_digest(project, "clean@first")
+        == lock_entries(project)["clean@first"]["outs"][0]["md5"]
+    )
+    assert versioning.folder_digest(project, "clean@nothing") is None
