@@ -1,0 +1,258 @@
+"""How long, how fast and what of it trains: phases, their schedules, layer groups and freezing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, Protocol
+
+from pydantic import BaseModel, Field, model_validator
+from torch import nn
+
+from models.objective import Objective
+from models.optimisers import ADAMW, OptimiserSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast one step is taken."""
+
+    factor: float
+    """Share of the peak rates."""
+    momentum: float | None = None
+    """None leaves the optimiser's own."""
+
+
+Schedule = Callable[[int, int, int], Pace]
+"""(step, steps of the phase, steps per epoch) -> pace; a pure function, so any step can be continued from."""
+
+
+def one_cycle(
+    *,
+    warm: float = 0.3,
+    start_divisor: float = 25.0,
+    end_divisor: float = 2.5e5,
+    momentum: tuple[float, float] = (0.95, 0.85),
+) -> Schedule:
+    """The one-cycle policy of fastai v1 (Smith 2018), by cosines in both directions.
+
+    For the share `warm` of the steps the rate rises from peak/`start_divisor` to the peak while the momentum
+    falls from `momentum[0]` to `momentum[1]`; then the rate falls to peak/`end_divisor`, the momentum rises.
+    """
+
+    def pace(step: int, steps: int, epoch_steps: int) -> Pace:
+        rising = int(steps * warm)
+        if step < rising:
+            share = step / rising
+            return Pace(_cosine(1 / start_divisor, 1.0, share), _cosine(*momentum, share))
+        share = (step - rising) / max(steps - rising, 1)
+        return Pace(_cosine(1.0, 1 / end_divisor, share), _cosine(momentum[1], momentum[0], share))
+
+    return pace
+
+
+def constant() -> Schedule:
+    """The peak rate throughout (fastai's `fit`)."""
+    return lambda step, steps, epoch_steps: Pace(1.0)
+
+
+def cosine_restarts(*, length: int, multiplier: int = 1) -> Schedule:
+    """SGDR (Loshchilov and Hutter 2016): the rate falls from the peak to 0 along a cosine and starts again.
+
+    The first cycle lasts `length` epochs, each later one `multiplier` times the one before (fastai 0.7:
+    `cycle_len`, `cycle_mult`).
+    """
+
+    def pace(step: int, steps: int, epoch_steps: int) -> Pace:
+        cycle = length * epoch_steps
+        while step >= cycle:
+            step -= cycle
+            cycle *= multiplier
+        return Pace(_cosine(1.0, 0.0, step / cycle))
+
+    return pace
+
+
+def _cosine(start: float, end: float, share: float) -> float:
+    return end + (start - end) / 2 * (1 + math.cos(math.pi * share))
+
+
+class Metric(Protocol):
+    """What the loop asks of a metric; torchmetrics objects answer, and those of models/metrics."""
+
+    def update(self, outputs: Any, targets: Any) -> Any:
+        """Take in one validation batch."""
+        ...
+
+    def compute(self) -> Any:
+        """The figure over all batches since the last reset."""
+        ...
+
+    def reset(self) -> Any:
+        """Forget all batches."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """One stretch of training with a new optimiser."""
+
+    name: str
+    objective: Objective
+    epochs: int
+    rates: tuple[float, ...] | Mapping[str, tuple[float, ...]]
+    """Peak rate of each layer group, from body to head; by name of the module where there are several."""
+    frozen: int | Mapping[str, int] = 0
+    """Number of layer groups, from the body, that keep their weights (their batch norms go on learning); by
+    name of the module where there are several."""
+    schedule: Schedule = field(default_factory=one_cycle)
+    optimiser: OptimiserSettings | Mapping[str, OptimiserSettings] = ADAMW
+    """By name of the module where they differ."""
+    size: int | None = None
+    """Side of the images in pixels, for whoever makes the batches; None: their own."""
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
+    """What is computed over the validation batches, by the name it has in the history."""
+
+    def rates_of(self, name: str) -> tuple[float, ...]:
+        """Peak rates of the module called `name`."""
+        return self.rates[name] if isinstance(self.rates, Mapping) else self.rates
+
+    def frozen_of(self, name: str) -> int:
+        """Frozen layer groups of the module called `name`."""
+        return self.frozen[name] if isinstance(self.frozen, Mapping) else self.frozen
+
+    def optimiser_of(self, name: str) -> OptimiserSettings:
+        """Optimiser settings of the module called `name`."""
+        return self.optimiser[name] if isinstance(self.optimiser, Mapping) else self.optimiser
+
+
+class PhaseSettings(BaseModel, frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True):
+    """One phase as written in params.yaml. A setting that the chosen schedule does not use is an error."""
+
+    epochs: int = Field(ge=1)
+    """Passes over the training part."""
+    rates: Annotated[tuple[float, ...], Field(strict=False, min_length=1)]
+    """Peak rates. One: the rate of the head. Two: first and last layer group, the groups between in geometric
+    steps (fastai's `slice(a, b)`). Otherwise one for each layer group."""
+    earlier: float | None = Field(default=None, gt=0)
+    """With one rate: the earlier groups train at that rate divided by this (default 1; fastai's
+    `slice(rate)` is 10)."""
+    freeze: Literal["none", "body"] | int = "none"
+    """`body` trains the head only (fastai's `freeze`); a number freezes so many layer groups from the body, a
+    negative one all but so many (fastai's `freeze_to`). Batch norms learn in any case."""
+    schedule: Literal["one_cycle", "constant", "cosine_restarts"] = "one_cycle"
+    """One cycle (2019), a constant rate (`fit`), or cosine with restarts (SGDR, 2018)."""
+    warm: float | None = Field(default=None, gt=0, lt=1)
+    """one_cycle: share of the steps in which the rate rises (default 0.3; fastai's `pct_start`)."""
+    cycle_length: int | None = Field(default=None, ge=1)
+    """cosine_restarts: epochs of the first cycle (default 1)."""
+    cycle_multiplier: int | None = Field(default=None, ge=1)
+    """cosine_restarts: how many times longer each cycle is than the one before (default 1)."""
+    size: int | None = Field(default=None, ge=8)
+    """Side of the images in pixels in this phase (progressive resizing); default: the block's."""
+
+    @model_validator(mode="after")
+    def _only_used(self) -> PhaseSettings:
+        used = {"one_cycle": ("warm",), "cosine_restarts": ("cycle_length", "cycle_multiplier")}
+        for name in ("warm", "cycle_length", "cycle_multiplier"):
+            if getattr(self, name) is not None and name not in used.get(self.schedule, ()):
+                raise ValueError(f"{name} has no effect on the schedule {self.schedule}")
+        if any(rate <= 0 for rate in self.rates):
+            raise ValueError(f"rates must be above 0, not {list(self.rates)}")
+        if self.earlier is not None and len(self.rates) > 1:
+            raise ValueError("earlier has no effect where rates has more than one value")
+        if self.schedule == "cosine_restarts":
+            length, multiplier, complete = self.cycle_length or 1, self.cycle_multiplier or 1, 0
+            while complete < self.epochs:
+                complete, length = complete + length, length * multiplier
+            if complete != self.epochs:
+                raise ValueError(f"{self.epochs} epochs end inside a cycle; {complete} would complete it")
+        return self
+
+
+def build_phase(
+    settings: PhaseSettings,
+    objective: Objective,
+    *,
+    name: str,
+    optimiser: OptimiserSettings | Mapping[str, OptimiserSettings] = ADAMW,
+    metrics: Mapping[str, Metric] | None = None,
+) -> Phase:
+    """The phase that `settings` describe, with rates and freezing resolved for the objective's layer groups.
+
+    ValueError where a rate or freezing would have no effect (a network without a body to freeze).
+    """
+    rates: dict[str, tuple[float, ...]] = {}
+    frozen: dict[str, int] = {}
+    for module_name, module in objective.trainable().items():
+        groups = len(layer_groups(module))
+        rates[module_name] = spread(settings.rates, groups, earlier=settings.earlier)
+        frozen[module_name] = _frozen(settings.freeze, groups)
+    return Phase(
+        name=name,
+        objective=objective,
+        epochs=settings.epochs,
+        rates=rates,
+        frozen=frozen,
+        schedule=_schedule(settings),
+        optimiser=optimiser,
+        size=settings.size,
+        metrics=metrics or {},
+    )
+
+
+def _schedule(settings: PhaseSettings) -> Schedule:
+    if settings.schedule == "one_cycle":
+        return one_cycle() if settings.warm is None else one_cycle(warm=settings.warm)
+    if settings.schedule == "constant":
+        return constant()
+    return cosine_restarts(length=settings.cycle_length or 1, multiplier=settings.cycle_multiplier or 1)
+
+
+def spread(rates: Sequence[float], groups: int, *, earlier: float | None = None) -> tuple[float, ...]:
+    """Peak rates of `groups` layer groups: one rate for all (or divided by `earlier` for all but the last),
+    two spread geometrically, or one each. ValueError where the numbers do not fit."""
+    if groups == 1 and (len(rates) > 1 or earlier is not None):
+        raise ValueError(
+            f"the network has one layer group: give one rate, not {list(rates)}, and no 'earlier'"
+        )
+    if len(rates) == 1:
+        return (*(rates[0] / (earlier or 1.0) for _ in range(groups - 1)), rates[0])
+    if len(rates) == 2:
+        step = (rates[1] / rates[0]) ** (1 / (groups - 1))
+        return (*(rates[0] * step**place for place in range(groups - 1)), rates[1])
+    if len(rates) != groups:
+        raise ValueError(f"{len(rates)} rates for a network of {groups} layer groups; give 1, 2 or {groups}")
+    return tuple(rates)
+
+
+def _frozen(freeze: str | int, groups: int) -> int:
+    if freeze == "none":
+        return 0
+    if groups == 1:
+        raise ValueError(f"freeze is {freeze!r}, but the network has no body to freeze")
+    count = groups - 1 if freeze == "body" else int(freeze)
+    count = count + groups if count < 0 else count
+    if not 0 <= count < groups:
+        raise ValueError(f"freeze is {freeze}, but the network has {groups} layer groups: 0 to {groups - 1}")
+    return count
+
+
+def layer_groups(module: nn.Module) -> list[list[nn.Module]]:
+    """The layer groups of a module from body to head: its own `parameter_groups()`, or all as one."""
+    named = getattr(module, "parameter_groups", None)
+    groups: list[list[nn.Module]] = named() if named is not None else [[module]]
+    held = {id(parameter) for group in groups for each in group for parameter in each.parameters()}
+    assert held == {id(parameter) for parameter in module.parameters()}, "groups must hold every parameter"
+    return groups
+
+
+def freeze(module: nn.Module, count: int) -> None:
+    """Stop the gradients of the first `count` layer groups, except of batch norms (fastai's `train_bn`);
+    all other parameters train. Modes are left alone, so that running statistics of batch norms go on."""
+    for place, group in enumerate(layer_groups(module)):
+        for inner in (inner for outer in group for inner in outer.modules()):
+            learns = place >= count or isinstance(inner, nn.modules.batchnorm._BatchNorm)
+            for parameter in inner.parameters(recurse=False):
+                parameter.requires_grad_(learns)
