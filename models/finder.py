@@ -1,0 +1,147 @@
+"""The learning-rate finder (Smith 2015): a short training with a rising rate, after which all is as before."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import count
+
+import torch
+
+from models import checkpoint
+from models.fit import Loaders
+from models.optimisers import set_pace
+from models.phases import Phase
+from models.steps import Precision, autocast, build_optimisers, take_steps, to_device
+
+BETA = 0.98
+"""Share of the smoothed loss that each step keeps (fastai)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RateCurve:
+    """Losses by rate, and the rates that they suggest."""
+
+    rates: tuple[float, ...]
+    """Rate of the last layer group, rising by equal factors."""
+    losses: tuple[float, ...]
+    """Mean training loss of the batch; the sum where several modules train."""
+    smoothed: tuple[float, ...]
+    """Exponentially weighted mean of `losses`, corrected for its start."""
+    steepest: float
+    """Where the smoothed loss falls fastest (fastai's red dot)."""
+    minimum: float
+    """A tenth of the rate with the least smoothed loss (course, 2018)."""
+    valley: float
+    """Two thirds into the longest fall of the smoothed loss (fastai 2)."""
+
+
+def find_rate(
+    phase: Phase,
+    loaders: Loaders,
+    *,
+    seed: int,
+    device: str | torch.device = "cpu",
+    precision: Precision = "auto",
+    channels_last: bool = False,
+    low: float = 1e-7,
+    high: float = 10.0,
+    steps: int = 100,
+    stop: float = 4.0,
+) -> RateCurve:
+    """Train `steps` batches while the rate rises from `low` to `high`, and put everything back.
+
+    Layer groups keep the ratios of `phase.rates`; momentum stays at the optimiser's own. Ends early where the
+    smoothed loss is above `stop` times its best, or not finite. Modules, objective and torch's generator are
+    as before afterwards (the modules stay on `device`). ValueError where fewer than two steps were finite.
+    """
+    target = torch.device(device)
+    for module in phase.objective.trainable().values():
+        module.to(target)
+        if channels_last:
+            module.to(memory_format=torch.channels_last)
+    random = checkpoint.take_random()
+    before = checkpoint.clone(phase.objective.state())
+    weights = checkpoint.copy_weights([phase])
+    try:
+        torch.manual_seed(seed)
+        return _sweep(phase, loaders, target, precision, channels_last, low, high, steps, stop)
+    finally:
+        checkpoint.load_weights([phase], weights)
+        for module in phase.objective.trainable().values():
+            module.to(memory_format=torch.contiguous_format)
+        phase.objective.load_state(before)
+        checkpoint.restore_random(random)
+
+
+def _sweep(
+    phase: Phase,
+    loaders: Loaders,
+    device: torch.device,
+    precision: Precision,
+    channels_last: bool,
+    low: float,
+    high: float,
+    steps: int,
+    stop: float,
+) -> RateCurve:
+    optimisers = build_optimisers(phase)
+    cast = autocast(precision, device)
+    train, _ = loaders(phase)
+    if len(train) == 0:
+        raise ValueError("the training part makes no batch; lower the batch size")
+    for module in phase.objective.trainable().values():
+        module.train()
+    phase.objective.start_epoch()
+    rates: list[float] = []
+    losses: list[float] = []
+    smoothed: list[float] = []
+    mean = 0.0
+    batches = (batch for epoch in count() for batch in train.epoch(epoch))
+    for step, batch in zip(range(steps), batches, strict=False):
+        rate = low * (high / low) ** (step / (steps - 1))
+        for name, optimiser in optimisers.items():
+            peaks = phase.rates_of(name)
+            set_pace(optimiser, [rate * peak / peaks[-1] for peak in peaks], None)
+        batch = to_device(batch, device, channels_last=channels_last)
+        taken = list(take_steps(phase.objective, batch, optimisers, cast=cast, clip=None))
+        loss = sum(float(update.loss.detach()) for update in taken)
+        mean = BETA * mean + (1 - BETA) * loss
+        corrected = mean / (1 - BETA ** (step + 1))
+        if not math.isfinite(loss) or (smoothed and corrected > stop * min(smoothed)):
+            break
+        rates.append(rate)
+        losses.append(loss)
+        smoothed.append(corrected)
+    return read_curve(rates, losses, smoothed)
+
+
+def read_curve(rates: list[float], losses: list[float], smoothed: list[float]) -> RateCurve:
+    """The suggestions of a curve; the first tenth of it is settling and suggests nothing."""
+    if len(rates) < 2:
+        raise ValueError("the loss was not finite from the start: look at the data and the network")
+    settled = min(len(rates) // 10, len(rates) - 2)
+    slopes = torch.gradient(torch.tensor(smoothed, dtype=torch.float64))[0]
+    steepest = settled + int(slopes[settled:].argmin())
+    least = min(range(len(smoothed)), key=smoothed.__getitem__)
+    start, end = _longest_fall(smoothed)
+    return RateCurve(
+        rates=tuple(rates),
+        losses=tuple(losses),
+        smoothed=tuple(smoothed),
+        steepest=rates[steepest],
+        minimum=rates[least] / 10,
+        valley=rates[start + 2 * (end - start) // 3],
+    )
+
+
+def _longest_fall(values: list[float]) -> tuple[int, int]:
+    """First and last place of the longest decreasing subsequence, as fastai 2 finds its valley."""
+    lengths = [1] * len(values)
+    starts = list(range(len(values)))
+    for place, value in enumerate(values):
+        for earlier in range(place):
+            if values[earlier] > value and lengths[earlier] + 1 > lengths[place]:
+                lengths[place], starts[place] = lengths[earlier] + 1, starts[earlier]
+    end = max(range(len(values)), key=lengths.__getitem__)
+    return starts[end], end
