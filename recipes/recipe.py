@@ -95,8 +95,8 @@ class Recipe:
     """(network, items, predictions, facts, fine_tune block, evaluate block, cache folder) -> figures."""
     tables: Callable[[pa.Table], Iterator[tuple[str, pa.Table]]]
     """(predictions) -> tables for `evaluate/plots/NAME.csv`, beside the learning curve."""
-    review: Callable[[pa.Table], pa.Table]
-    """(predictions) -> candidates for corrections: `item_id,action,label` plus why, worst first."""
+    review: Callable[[pa.Table, Any], pa.Table]
+    """(predictions, evaluate block) -> candidates for corrections: `item_id,action,label` and why, worst first."""
     signature: Callable[..., Any]
     """(network, facts, fine_tune block, export block) -> `models.export.Program`."""
 

@@ -43,7 +43,7 @@ def run(job: Job) -> Receipt:
     metrics = {"data": provenance["extent"], **score(job, predictions, facts)}
     write_json(job.output / "provenance.json", provenance)
     write_json(job.output / "metrics.json", metrics)
-    pyarrow.csv.write_csv(job.recipe.review(predictions), job.output / "corrections.csv")
+    pyarrow.csv.write_csv(job.recipe.review(predictions, job.block), job.output / "corrections.csv")
 
     plots = job.output / "plots"
     plots.mkdir()

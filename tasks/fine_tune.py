@@ -22,6 +22,7 @@ def run(job: Job) -> Receipt:
     from safetensors.torch import load_file, save_file
 
     from models.fit import fit
+    from models.hardware import device
     from models.watchers import Progress
 
     settings = job.entry.fine_tune
@@ -45,17 +46,17 @@ def run(job: Job) -> Receipt:
         history = fit(
             phases,
             learning.loaders,
-            [Progress(headline=job.recipe.metrics[0]), tracker],
-            metrics=job.recipe.live_metrics,
-            headline=job.recipe.metrics[0],
-            higher_is_better=job.recipe.higher_is_better,
+            [Progress(), tracker],
             seed=settings.seed,
+            device=device(),
             precision=settings.precision,
             channels_last=settings.channels_last,
             clip=settings.clip,
             keep=settings.keep,
             patience=settings.patience,
-            state=resumed,
+            headline=job.recipe.metrics[0],
+            higher_is_better=job.recipe.higher_is_better,
+            resume=resumed,
             save=checkpoint.save,
             save_every=settings.save_every,
         )

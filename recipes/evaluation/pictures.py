@@ -1,0 +1,264 @@
+"""Classified pictures: predictions made once, and all that is derived from them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recipes.recipe import Figure
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import nn
+
+    from data.examples import Items
+    from data.images.batches import ImageBatches
+
+PARTS = ("valid", "test")
+
+PREDICTIONS = pa.schema(
+    [
+        pa.field("item_id", pa.string(), nullable=False),
+        pa.field("part", pa.string(), nullable=False),
+        pa.field("label", pa.string()),  # null: unlabelled
+        pa.field("predicted", pa.string(), nullable=False),
+        pa.field("probability", pa.float32(), nullable=False),  # of `predicted`
+        pa.field("loss", pa.float32()),  # cross-entropy; null: unlabelled
+        pa.field("probabilities", pa.list_(pa.float32()), nullable=False),  # in the order of facts["classes"]
+    ]
+)
+
+
+def predict(
+    network: nn.Module,
+    items: Items,
+    facts: Mapping[str, Any],
+    settings: Any,
+    evaluation: Any,
+    cache: Path,
+) -> pa.Table:
+    """One row of PREDICTIONS per picture of the validation and test parts, in the order of the items."""
+    tables = []
+    for part in PARTS:
+        if not items.table([part], ["item_id"]).num_rows:
+            continue
+        batches = _open(items, [part], facts, settings, cache)
+        labels = items.table([part], ["item_id", "label"])
+        probabilities = _probabilities(network, batches, settings, views=evaluation.views)
+        tables.append(_rows(part, labels, probabilities, facts["classes"]))
+    return pa.concat_tables(tables) if tables else PREDICTIONS.empty_table()
+
+
+def _rows(
+    part: str, labels: pa.Table, probabilities: NDArray[np.float32], classes: Sequence[str]
+) -> pa.Table:
+    place = {name: index for index, name in enumerate(classes)}
+    chosen = probabilities.argmax(axis=1)
+    known = labels["label"].to_pylist()
+    floor = np.finfo(np.float32).tiny
+    losses = [
+        None if label is None else float(-np.log(max(row[place[label]], floor)))
+        for label, row in zip(known, probabilities, strict=True)
+    ]
+    columns = {
+        "item_id": labels["item_id"],
+        "part": pa.array([part] * len(known)),
+        "label": labels["label"],
+        "predicted": pa.array([classes[index] for index in chosen]),
+        "probability": pa.array(probabilities.max(axis=1)),
+        "loss": pa.array(losses, pa.float32()),
+        "probabilities": pa.array(list(probabilities), pa.list_(pa.float32())),
+    }
+    return pa.table(columns).cast(PREDICTIONS)
+
+
+def _probabilities(
+    network: nn.Module, batches: ImageBatches, settings: Any, *, views: int
+) -> NDArray[np.float32]:
+    """(N, classes): the mean over the picture and its augmented views. In float32, as exported programs compute."""
+    import torch
+
+    from data.images.batches import tta
+    from models.hardware import device
+
+    here = device()
+    network.to(here).eval()
+    found = []
+    with torch.no_grad():
+        for images, _ in batches.epoch(0):
+            images = images.to(here)
+            seen = tta(images, settings.augmentation, views=views, seed=settings.seed) if views else [images]
+            found.append(torch.stack([network(view).softmax(dim=1) for view in seen]).mean(dim=0).cpu())
+    network.cpu()
+    probabilities: NDArray[np.float32] = torch.cat(found).numpy()
+    return probabilities
+
+
+def _open(
+    items: Items, parts: Sequence[str], facts: Mapping[str, Any], settings: Any, cache: Path
+) -> ImageBatches:
+    from data.images.batches import open_images
+
+    return open_images(
+        items, parts, vocabulary=facts["classes"], size=settings.size, batch_size=settings.batch_size,
+        training=False, channels=settings.channels, resize=settings.resize, cache=cache,
+    )  # fmt: skip
+
+
+def score(predictions: pa.Table, facts: Mapping[str, Any]) -> dict[str, float]:
+    """error_rate, accuracy, macro_f1 (over the classes that occur) and loss of the labelled rows; {} for none."""
+    from sklearn.metrics import accuracy_score, f1_score
+
+    rows = predictions.filter(pc.is_valid(predictions["label"]))
+    if not rows.num_rows:
+        return {}
+    actual, predicted = rows["label"].to_pylist(), rows["predicted"].to_pylist()
+    accuracy = float(accuracy_score(actual, predicted))
+    return {
+        "error_rate": 1.0 - accuracy,
+        "accuracy": accuracy,
+        "macro_f1": float(f1_score(actual, predicted, average="macro", zero_division=0.0)),
+        "loss": float(pc.mean(rows["loss"]).as_py()),
+    }
+
+
+def tables(predictions: pa.Table) -> Iterator[tuple[str, pa.Table]]:
+    """`confusion` (actual, predicted: a row per labelled picture) and `most_confused` (pairs by count)."""
+    rows = predictions.filter(pc.is_valid(predictions["label"]))
+    actual, predicted = rows["label"], rows["predicted"]
+    yield "confusion", pa.table({"actual": actual, "predicted": predicted})
+    pairs = _confused(rows)
+    yield (
+        "most_confused",
+        pa.table(
+            {
+                "actual": pa.array([pair[0] for pair, _ in pairs], pa.string()),
+                "predicted": pa.array([pair[1] for pair, _ in pairs], pa.string()),
+                "count": pa.array([count for _, count in pairs], pa.int64()),
+            }
+        ),
+    )
+
+
+def _confused(rows: pa.Table) -> list[tuple[tuple[str, str], int]]:
+    """Pairs (actual, predicted) that differ, most frequent first, then by name."""
+    pairs = zip(rows["label"].to_pylist(), rows["predicted"].to_pylist(), strict=True)
+    counts = Counter(pair for pair in pairs if pair[0] != pair[1])
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+
+
+def review(predictions: pa.Table, evaluation: Any) -> pa.Table:
+    """The labelled pictures with the greatest loss: `action` is left for a person to fill in (course, lesson 2)."""
+    rows = predictions.filter(pc.is_valid(predictions["label"]))
+    worst = rows.sort_by([("loss", "descending"), ("item_id", "ascending")]).slice(0, evaluation.candidates)
+    return pa.table(
+        {
+            "item_id": worst["item_id"],
+            "action": pa.array([""] * worst.num_rows, pa.string()),
+            "label": worst["label"],
+            "predicted": worst["predicted"],
+            "probability": worst["probability"],
+            "loss": worst["loss"],
+        }
+    )
+
+
+def interpret(
+    network: nn.Module,
+    items: Items,
+    predictions: pa.Table,
+    facts: Mapping[str, Any],
+    settings: Any,
+    evaluation: Any,
+    cache: Path,
+) -> Iterator[Figure]:
+    """Confusion matrix, most confused pairs, top losses, Grad-CAM, and a training batch as the network sees it."""
+    from models import figures
+
+    classes = facts["classes"]
+    yield _training_batch(items, facts, settings, evaluation, cache)
+    rows = predictions.filter(pc.equal(predictions["part"], "valid"))
+    if not rows.num_rows:
+        return
+    counts = _counts(rows, classes)
+    yield Figure(
+        name="confusion_matrix", draw=lambda figure: figures.confusion_matrix(figure, counts, classes=classes)
+    )
+    pairs = _confused(rows)[:20]
+    yield Figure(
+        name="most_confused",
+        draw=lambda figure: figures.bars(
+            figure,
+            [f"{actual} taken for {predicted}" for (actual, predicted), _ in pairs],
+            [count for _, count in pairs],
+            label="pictures",
+        ),
+    )
+    batches = _open(items, ["valid"], facts, settings, cache)
+    losses = np.array(rows["loss"].to_pylist(), dtype=np.float64)
+    worst = np.argsort(-losses, kind="stable")[: evaluation.shown]
+    yield _shown("top_losses", batches, rows, worst)
+    spaced = np.unique(np.linspace(0, len(losses) - 1, evaluation.shown).round().astype(int))
+    yield _shown("grad_cam", batches, rows, spaced, maps=_heat(network, batches, rows, spaced, classes))
+
+
+def _counts(rows: pa.Table, classes: Sequence[str]) -> NDArray[np.int64]:
+    from sklearn.metrics import confusion_matrix
+
+    counts: NDArray[np.int64] = confusion_matrix(
+        rows["label"].to_pylist(), rows["predicted"].to_pylist(), labels=list(classes)
+    )
+    return counts
+
+
+def _shown(
+    name: str, batches: ImageBatches, rows: pa.Table, chosen: Any, *, maps: Sequence[Any] | None = None
+) -> Figure:
+    """Pictures of the validation part with prediction, label, loss and probability of the label."""
+    from models import figures
+
+    listed = rows.take(pa.array(chosen)).to_pylist()
+    titles = [
+        f"{row['predicted']} {row['probability']:.2f}\n{row['label']} (loss {row['loss']:.2f})" for row in listed
+    ]
+    pictures = [batches.images[int(index)] for index in chosen]
+    return Figure(name=name, draw=lambda figure: figures.image_grid(figure, pictures, titles=titles, maps=maps))
+
+
+def _heat(
+    network: nn.Module, batches: ImageBatches, rows: pa.Table, chosen: Any, classes: Sequence[str]
+) -> list[Any]:
+    """Grad-CAM of the predicted class, (H, W) in [0, 1] per chosen picture."""
+    import torch
+
+    from models.interpret import grad_cam
+
+    pixels = np.stack([batches.images[int(index)] for index in chosen])
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
+    predicted = rows.take(pa.array(chosen))["predicted"].to_pylist()
+    targets = torch.tensor([classes.index(name) for name in predicted])
+    return list(grad_cam(network, images, targets).numpy())
+
+
+def _training_batch(
+    items: Items, facts: Mapping[str, Any], settings: Any, evaluation: Any, cache: Path
+) -> Figure:
+    """The first training pictures of the first epoch, augmented."""
+    from data.images.batches import open_images
+    from models import figures
+
+    batches = open_images(
+        items, ["train"], vocabulary=facts["classes"], size=settings.size, batch_size=evaluation.shown,
+        training=True, channels=settings.channels, resize=settings.resize, cache=cache,
+        augmentation=settings.augmentation, seed=settings.seed,
+    )  # fmt: skip
+    images, targets = next(iter(batches.epoch(0)))
+    pictures = list(images.permute(0, 2, 3, 1).cpu().numpy())
+    titles = [facts["classes"][int(target)] for target in targets]
+    return Figure(name="training_batch", draw=lambda figure: figures.image_grid(figure, pictures, titles=titles))
