@@ -1,0 +1,1 @@
+"""Examples that are photographs or drawings: from published bytes to batches."""

@@ -1,0 +1,225 @@
+"""Random geometry and lighting of a batch on its device: one homography and one resampling per image."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from typing import Literal, Self
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, Field, model_validator
+from torch import Tensor
+
+CORNERS = ((-1.0, -1.0), (-1.0, 1.0), (1.0, -1.0), (1.0, 1.0))
+"""(x, y) of an image's corners in normalised coordinates: left top, left bottom, right top, right bottom."""
+
+
+class Augmentation(BaseModel, frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True):
+    """What training images undergo. The defaults are the course's: fastai v1, `get_transforms()`."""
+
+    flip: Literal["none", "horizontal", "dihedral"] = "horizontal"
+    """`horizontal`: mirrored with probability 0.5. `dihedral`: one of the 8 symmetries of the square (fastai:
+    `flip_vert`, for satellite tiles). `none`: where left and right differ in meaning, as in digits."""
+    rotate: float = Field(default=10.0, ge=0, le=180)
+    """Degrees to either side at most (fastai: 10; course, lesson 6 of 2019: 20)."""
+    zoom: float = Field(default=1.1, ge=1, le=10)
+    """Largest magnification, about a random point (fastai: 1.1; lesson 6: 1.3)."""
+    warp: float = Field(default=0.2, ge=0, le=0.5)
+    """Largest move of a corner in a symmetric change of perspective, in half image widths (fastai: 0.2)."""
+    lighting: float = Field(default=0.2, ge=0, lt=1)
+    """Largest change of brightness and contrast (fastai: 0.2; lesson 6: 0.4). Brightness is added to the
+    logit of a pixel in [0, 1], contrast multiplies it, from 1 - lighting to 1 / (1 - lighting)."""
+    p_affine: float = Field(default=0.75, ge=0, le=1)
+    """Probability of each of rotate, zoom and warp (fastai: 0.75)."""
+    p_lighting: float = Field(default=0.75, ge=0, le=1)
+    """Probability of each of brightness and contrast (fastai: 0.75)."""
+    pad: float = Field(default=0.0, ge=0, le=0.5)
+    """Share of the size added at every side before a random crop of that size (course: CIFAR-10 1/8, MNIST 3
+    of 28 pixels); rounded to whole pixels."""
+    padding: Literal["reflection", "border", "zeros"] = "reflection"
+    """What stands outside of the image (fastai: reflection)."""
+
+    @model_validator(mode="after")
+    def _has_effect(self) -> Self:
+        if "p_affine" in self.model_fields_set and not (self.rotate or self.warp or self.zoom > 1):
+            raise ValueError("p_affine has no effect where rotate, zoom and warp are off: leave it out")
+        if "p_lighting" in self.model_fields_set and not self.lighting:
+            raise ValueError("p_lighting has no effect where lighting is 0: leave it out")
+        return self
+
+
+PLAIN = Augmentation(flip="none", rotate=0.0, zoom=1.0, warp=0.0, lighting=0.0)
+"""Nothing changes."""
+
+
+def generator_of(*numbers: int) -> torch.Generator:
+    """A generator on the CPU seeded by all of `numbers`, such as (seed, epoch, step): no state is carried
+    along, so that any batch can be made again without those before it."""
+    digest = hashlib.blake2b(repr(tuple(map(int, numbers))).encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
+
+
+def augment(images: Tensor, augmentation: Augmentation, *, size: int, generator: torch.Generator) -> Tensor:
+    """Augmented (N, C, size, size) float32 in [0, 1] of `images` (N, C, S, S) in [0, 1], on their device.
+
+    Every image has its own parameters; they come from `generator` on the CPU, so all devices draw the same.
+    """
+    count = len(images)
+    geometry = homographies(augmentation, count, size=size, generator=generator)
+    shift, scale = lightings(augmentation, count, generator=generator)
+    warped = warp(images, geometry, size, padding=augmentation.padding)
+    return light(warped, shift, scale) if augmentation.lighting else warped
+
+
+def homographies(
+    augmentation: Augmentation, count: int, *, size: int, generator: torch.Generator, aspect: float = 1.0
+) -> Tensor:
+    """(count, 3, 3) float64 on the CPU: where each image's output pixels are read from.
+
+    A matrix takes (x, y, 1) of the output in normalised coordinates, -1 to 1 from edge to edge, to the
+    source. They compose as in fastai v1: pad and crop, flip, rotate, zoom, warp. `aspect`: width / height of
+    the image, which keeps a rotation rigid. `size`: output pixels a side, for `pad`.
+    """
+
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
+        drawn = torch.rand(count, *shape, generator=generator, dtype=torch.float64)
+        return low + (high - low) * drawn
+
+    def chosen(probability: float) -> Tensor:
+        return uniform(0, 1) < probability
+
+    # Everything is drawn whether it is used or not: a change of one setting leaves the others' numbers alone.
+    cells = round(augmentation.pad * size)
+    moves = torch.randint(-cells, cells + 1, (count, 2), generator=generator).double() * 2 / size
+    symmetry = torch.randint(0, 8, (count,), generator=generator)
+    degrees = uniform(-augmentation.rotate, augmentation.rotate) * chosen(augmentation.p_affine)
+    zoom = torch.where(chosen(augmentation.p_affine), uniform(1, augmentation.zoom), 1.0)
+    focus = uniform(-1, 1, 2)
+    corners = uniform(-augmentation.warp, augmentation.warp, 4) * chosen(augmentation.p_affine)[:, None]
+
+    matrix = torch.eye(3, dtype=torch.float64).repeat(count, 1, 1)
+    if cells:
+        matrix[:, :2, 2] = moves
+    if augmentation.flip != "none":
+        matrix = matrix @ _symmetries(symmetry if augmentation.flip == "dihedral" else symmetry & 1)
+    if augmentation.rotate:
+        matrix = matrix @ _rotations(degrees, aspect)
+    if augmentation.zoom > 1:
+        matrix = matrix @ _zooms(zoom, focus)
+    if augmentation.warp:
+        matrix = matrix @ _warps(corners)
+    return matrix
+
+
+def lightings(augmentation: Augmentation, count: int, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """(shift, scale) of every image, (count,) float64 on the CPU: added to, multiplied with a pixel's
+    logit."""
+    p, strength = augmentation.p_lighting, augmentation.lighting
+    drawn = torch.rand(4, count, generator=generator, dtype=torch.float64)
+    change = 0.5 * (1 + strength * (2 * drawn[0] - 1))
+    shift = torch.where(drawn[1] < p, torch.logit(change), 0.0)
+    scale = torch.where(drawn[3] < p, torch.exp(-math.log1p(-strength) * (2 * drawn[2] - 1)), 1.0)
+    return shift, scale
+
+
+def warp(
+    images: Tensor,
+    homographies: Tensor,
+    size: int | tuple[int, int],
+    *,
+    mode: str = "bilinear",
+    padding: str = "reflection",
+) -> Tensor:
+    """`images` (N, C, H, W) float read through `homographies` (N, 3, 3), as (N, C, *size).
+
+    `mode`: bilinear, or nearest for masks. `padding`: reflection (about the edge), border or zeros. An image
+    whose matrix is the identity, at the same size, keeps its exact values.
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    same = _is_identity(homographies) if images.shape[-2:] == (height, width) else None
+    if same is not None and bool(same.all()):
+        return images
+    h = homographies.to(images.device, torch.float32)[:, :, :, None, None]
+    x = _centres(width, images.device)[None, None, :]
+    y = _centres(height, images.device)[None, :, None]
+    grid = torch.stack(
+        [h[:, 0, 0] * x + h[:, 0, 1] * y + h[:, 0, 2], h[:, 1, 0] * x + h[:, 1, 1] * y + h[:, 1, 2]], -1
+    )
+    if not _is_affine(homographies):
+        grid /= (h[:, 2, 0] * x + h[:, 2, 1] * y + h[:, 2, 2])[..., None]
+    warped: Tensor = F.grid_sample(images, grid, mode=mode, padding_mode=padding, align_corners=False)
+    if same is not None and bool(same.any()):
+        kept = same.to(images.device)
+        warped[kept] = images[kept]
+    return warped
+
+
+def warp_points(points: Tensor, homographies: Tensor) -> Tensor:
+    """Where `points` (N, P, 2) of the source, (x, y) in normalised coordinates, stand after `warp`."""
+    inverse = torch.linalg.inv(homographies.double())
+    ahead = torch.cat([points.double(), torch.ones_like(points[..., :1]).double()], -1) @ inverse.mT
+    moved: Tensor = ahead[..., :2] / ahead[..., 2:]
+    return moved.to(points.dtype)
+
+
+def light(images: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """Brightness and contrast of `images` (N, C, H, W) in [0, 1]: sigmoid((logit + shift) * scale)."""
+    shift, scale = (value.to(images.device, torch.float32)[:, None, None, None] for value in (shift, scale))
+    return torch.logit(images, eps=1e-7).add_(shift).mul_(scale).sigmoid_()
+
+
+def _centres(count: int, device: torch.device) -> Tensor:
+    """Normalised coordinates of the pixel centres."""
+    return (torch.arange(count, dtype=torch.float32, device=device) * 2 + 1) / count - 1
+
+
+def _is_identity(homographies: Tensor) -> Tensor:
+    identity = torch.eye(3, dtype=homographies.dtype, device=homographies.device)
+    return (homographies == identity).flatten(1).all(1)
+
+
+def _is_affine(homographies: Tensor) -> bool:
+    return bool((homographies[:, 2] == homographies.new_tensor([0.0, 0.0, 1.0])).all())
+
+
+def _symmetries(numbers: Tensor) -> Tensor:
+    """The square's symmetry of each number from 0 to 7: bits 0 and 1 mirror x and y, bit 2 swaps them."""
+    x, y = 1.0 - 2 * (numbers & 1).double(), 1.0 - 2 * (numbers >> 1 & 1).double()
+    swapped = (numbers >> 2 & 1).bool()
+    zero = torch.zeros_like(x)
+    rows = [torch.where(swapped, zero, x), torch.where(swapped, x, zero), zero]
+    rows += [torch.where(swapped, y, zero), torch.where(swapped, zero, y), zero]
+    return torch.stack([*rows, zero, zero, zero + 1], -1).view(-1, 3, 3)
+
+
+def _rotations(degrees: Tensor, aspect: float) -> Tensor:
+    radians = torch.deg2rad(degrees)
+    cos, sin, zero = radians.cos(), radians.sin(), torch.zeros_like(radians)
+    rows = [cos, -sin / aspect, zero, sin * aspect, cos, zero, zero, zero, zero + 1]
+    return torch.stack(rows, -1).view(-1, 3, 3)
+
+
+def _zooms(scale: Tensor, focus: Tensor) -> Tensor:
+    matrix = torch.eye(3, dtype=torch.float64).repeat(len(scale), 1, 1)
+    matrix[:, 0, 0] = matrix[:, 1, 1] = 1 / scale
+    matrix[:, :2, 2] = (1 - 1 / scale)[:, None] * focus
+    return matrix
+
+
+def _warps(moves: Tensor) -> Tensor:
+    """fastai v1's `symmetric_warp`: opposite corners move apart or together by the four `moves` (N, 4); the
+    matrix takes the moved corners to the corners of the image."""
+    m = moves.unbind(-1)
+    targets = torch.stack(
+        [-1 - m[3], -1 - m[1], -1 - m[2], 1 + m[1], 1 + m[3], -1 - m[0], 1 + m[2], 1 + m[0]], -1
+    ).view(-1, 4, 2)
+    corners = torch.tensor(CORNERS, dtype=torch.float64).expand_as(targets)
+    one, zero = torch.ones_like(targets[..., :1]), torch.zeros_like(targets)
+    point = torch.cat([targets, one], -1)
+    nothing = torch.cat([zero, zero[..., :1]], -1)
+    for_x = torch.cat([point, nothing, -corners[..., :1] * targets], -1)
+    for_y = torch.cat([nothing, point, -corners[..., 1:] * targets], -1)
+    system = torch.cat([for_x, for_y], 1)
+    solved = torch.linalg.solve(system, torch.cat([corners[..., 0], corners[..., 1]], 1))
+    return torch.cat([solved, torch.ones_like(solved[:, :1])], 1).view(-1, 3, 3)
