@@ -1,7 +1,7 @@
 """DVC's side of the flow door: what is current, what can be restored, and recording what was run.
 
-Every question opens the repository anew, because a stage that ran has changed what DVC's index would say, and takes
-DVC's own lock, waiting for it. After either door the parsed `dvc.lock` is the same.
+Every question opens the repository anew, because a stage that ran has changed what DVC's index would say, and
+takes DVC's own lock, waiting for it. After either door the parsed `dvc.lock` is the same.
 """
 
 import logging
@@ -22,7 +22,7 @@ Inputs = Mapping[str, Any]
 
 @contextmanager
 def opened(root: Path) -> Iterator[Any]:
-    """DVC's view of the checkout, with its lock held. ValueError where it is no DVC repository or is broken."""
+    """DVC's view of the checkout, with its lock held. ValueError where DVC finds fault with it."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo, lock_repo
 
@@ -143,7 +143,7 @@ def restore(root: Path, name: str, *, pull: bool = False) -> bool:
 def _aside(paths: list[Path]) -> Iterator[Callable[[], None]]:
     """Rename what lies at `paths` out of the way; it comes back unless the function yielded is called.
 
-    DVC asks at the terminal before it overwrites an output that it does not hold, and gives up where there is none.
+    DVC asks at the terminal before it overwrites an output that it does not hold, and gives up without one.
     """
     moved = {path: path.with_name(f".{path.name}.previous") for path in paths if path.exists()}
     for path, other in moved.items():
@@ -171,8 +171,8 @@ def _remove(path: Path) -> None:
 def record(root: Path, name: str, before: Inputs) -> None:
     """`dvc commit` of what a stage has made out of `before`, for the lock file and the run cache.
 
-    ValueError, with nothing recorded, where a dependency was edited while the stage ran: its result may rest on
-    either version, so neither may be recorded as its origin, and the stage stays stale.
+    ValueError, with nothing recorded, where a dependency was edited while the stage ran: its result may rest
+    on either version, so neither may be recorded as its origin, and the stage stays stale.
     """
     with opened(root) as repo:
         stage = _find(repo, name)

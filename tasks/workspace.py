@@ -93,8 +93,15 @@ def checkout(root: Path | None = None) -> Workspace:
 
 def shared_state(root: Path) -> Path:
     """The state folder of the main checkout, which linked work trees and experiments share."""
+    original = Path(
+        os.environ.get("DVC_ROOT", root)
+    )  # `dvc exp run --temp` works in a clone below the original
+    if root.is_relative_to(original / ".dvc" / "tmp"):
+        root = original
     answer = subprocess.run(
         ["git", "rev-parse", "--path-format=absolute", "--git-common-dir"],
         cwd=root, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    return Path(answer.stdout.strip()).parent / ".practicum" if answer.returncode == 0 else root / ".practicum"
+    return (
+        Path(answer.stdout.strip()).parent / ".practicum" if answer.returncode == 0 else root / ".practicum"
+    )

@@ -1,4 +1,4 @@
-"""A scratch project: the tracked code of this checkout in a git repository of its own, with its own parameters."""
+"""A scratch project: the code of this checkout in a git repository of its own, with its own parameters."""
 
 import shutil
 import subprocess

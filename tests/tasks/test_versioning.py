@@ -50,7 +50,8 @@ if __name__ == "__main__":
 def entry(**changed: Any) -> dict[str, Any]:
     paths = {"source": "sources/none", "corrections": "sources/none", "starts_from": "sources/none"}
     return {
-        "recipe": "shapes", "family": "vision", **paths, **{stage: {"n": 1} for stage in STAGE_NAMES}, **changed,
+        "recipe": "shapes", "family": "vision", **paths,
+        **{stage: {"n": 1} for stage in STAGE_NAMES}, **changed,
     }  # fmt: skip
 
 

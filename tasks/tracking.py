@@ -1,0 +1,344 @@
+"""What happened, for MLflow: one run per pass of `fine_tune`, found again by its fingerprint.
+
+A pass that a killed process left, a restored one and a repeated one go on in the same run, and nothing in it is
+logged twice. Where the tracking server is down, training goes on and the record waits
+(`PRACTICUM_TRACKING=continue`, the default) or stops at once (`PRACTICUM_TRACKING=stop`).
+"""
+
+import hashlib
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal
+
+import psutil
+
+from tasks.outbox import Message, Outbox, Status, Store, UnreachableError
+from tasks.parameters import nearest
+from tasks.versioning import folder_digest
+from tasks.workspace import shared_state
+
+if TYPE_CHECKING:
+    from tasks.pipeline import Job
+
+SAMPLE_SECONDS = 10.0
+"""Between samples of processor, memory and accelerator; an epoch logs their mean."""
+ON_FAILURE = ("continue", "stop")
+
+
+def store_address(root: Path) -> str:
+    """Where runs are recorded: MLFLOW_TRACKING_URI, or a database that all work trees of a checkout share."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{shared_state(root) / 'mlflow.db'}"
+
+
+def open_store(root: Path) -> Store:
+    """The store at that address; without a server, files of runs lie beside the database."""
+    address = store_address(root)
+    own = address.startswith("sqlite:///")
+    return Store(address, Path(address.removeprefix("sqlite:///")).parent / "mlartifacts" if own else None)
+
+
+def begin_pass(job: "Job", fingerprint: str) -> "Tracker":
+    """The run of this pass, found by its fingerprint or made: a context manager and a watcher of `fit`.
+
+    OSError where the server is down and PRACTICUM_TRACKING is `stop`.
+    """
+    outbox = _outbox(job)
+    try:
+        with outbox.store.reached():
+            close_dead_runs(outbox.store)
+    except UnreachableError:
+        if outbox.on_failure == "stop":
+            raise
+    return Tracker(job, fingerprint, outbox)
+
+
+def begin_evaluation(
+    job: "Job", fingerprint: str, *, metrics: Mapping[str, Any], figures: Path | None = None
+) -> None:
+    """Log the evaluation of a pass into its run, once; with other `evaluate` parameters, into a child of it.
+
+    `metrics` is what `metrics.json` holds (numbers by part); `figures` is a folder of pictures.
+    """
+    settings = _flat("evaluate", _plain(job.block))
+    which = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+    outbox = _outbox(job)
+    tracker = Tracker(job, fingerprint, outbox)
+    numbers = {
+        name: float(value)
+        for name, value in _flat("", metrics).items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+    rows = _history(job)
+    outbox.post(tracker.opening(running=False))
+    for row in rows:  # a pass that was restored, or made elsewhere, has no run here yet
+        outbox.post(tracker.epoch(row))
+    first = _tag(outbox.store, job.application, fingerprint, "practicum.evaluation")
+    files = [(str(figures), "figures")] if figures is not None and first != which else []
+    if first in (None, which):
+        outbox.post(
+            tracker.message(
+                params={name: str(value) for name, value in settings.items()},
+                metrics=numbers,
+                tags={"practicum.evaluation": which},
+                files=files,
+                status="FINISHED" if first is None else None,
+            ),
+            now=True,
+        )
+        return
+    key = f"{fingerprint}/{which}"
+    if _tag(outbox.store, job.application, key, "practicum.evaluation") == which:
+        return
+    outbox.post(
+        Message(
+            experiment=job.application, key=key, name=f"evaluate {which[:8]}", parent=fingerprint,
+            created=tracker.origin(), params={name: str(value) for name, value in settings.items()},
+            metrics=numbers, tags={"practicum.evaluation": which}, files=files, status="FINISHED",
+            time=_now(),
+        ),
+        now=True,
+    )  # fmt: skip
+
+
+class Tracker:
+    """Logs one pass. Every epoch is one message: its losses, metrics and rate, and the machine's load."""
+
+    def __init__(self, job: "Job", fingerprint: str, outbox: Outbox) -> None:
+        self.job = job
+        self.fingerprint = fingerprint
+        self.outbox = outbox
+        self._load = Load(outbox.store.uri)
+
+    def __enter__(self) -> "Tracker":
+        self.outbox.post(self.opening(running=True))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        status: Status = "FINISHED"
+        if kind is not None:
+            status = "KILLED" if issubclass(kind, KeyboardInterrupt | SystemExit) else "FAILED"
+        tags = {"practicum.error": str(error)[:500]} if error is not None else {}
+        try:
+            self.outbox.post(self.message(status=status, tags=tags), now=True)
+        except UnreachableError as lost:
+            if error is None:
+                raise
+            print(lost, file=sys.stderr)  # the training's own error is the one to see
+
+    def began(self, phases: Any, position: Any) -> None:
+        """Of the watcher; the run was opened before."""
+
+    def step_ended(self, step: Any) -> None:
+        """Of the watcher: a look at the machine every few seconds."""
+        self._load.sample()
+
+    def epoch_ended(self, row: Mapping[str, Any]) -> None:
+        """Of the watcher: everything about this epoch in one message."""
+        self.outbox.post(self.epoch({**row, **self._load.mean()}))
+
+    def finished(self, history: Any) -> None:
+        """Of the watcher: which epoch's weights were kept."""
+        kept = getattr(history, "kept_epoch", None)
+        if kept is not None:
+            self.outbox.post(self.message(tags={"practicum.kept_epoch": str(kept)}))
+
+    def message(self, **content: Any) -> Message:
+        """A message for the run of this pass."""
+        return Message(
+            experiment=self.job.application, key=self.fingerprint, name=self.name(), created=self.origin(),
+            **{"time": _now(), **content},
+        )  # fmt: skip
+
+    def name(self) -> str:
+        """What people read: recipe, edition and the start of the fingerprint."""
+        return f"{self.job.entry.recipe} {self.job.parameters.edition} {self.fingerprint[:8]}"
+
+    def origin(self) -> dict[str, str]:
+        """Tags that say where a run comes from; they stay as they were when it was made."""
+        root = self.job.workspace.root
+        provenance = self._provenance()
+        return {
+            "practicum.application": self.job.application,
+            "practicum.recipe": self.job.entry.recipe,
+            "practicum.edition": self.job.parameters.edition,
+            "practicum.extent": str(provenance.get("extent", "")),
+            "practicum.content": str(provenance.get("content", "")),
+            "practicum.door": self.job.door,
+            "practicum.dirty": str(bool(_git(root, "status", "--porcelain", "--untracked-files=no"))).lower(),
+            "mlflow.source.git.commit": _git(root, "rev-parse", "HEAD"),
+            "mlflow.source.name": f"python -m tasks {self.job.stage.name} {self.job.application}",
+            "mlflow.source.type": "PROJECT",
+        }
+
+    def opening(self, *, running: bool) -> Message:
+        """Parameters, data and the process that works on it."""
+        entry = self.job.entry
+        params: dict[str, Any] = {
+            "edition": self.job.parameters.edition,
+            "mirror": self.job.parameters.mirror,
+        }
+        for field in ("recipe", "source", "corrections", "starts_from"):
+            params[field] = getattr(entry, field)
+        for block in ("download", "clean", "split", "fine_tune"):
+            params |= _flat(block, _plain(entry.block(block)))
+        process = psutil.Process()
+        return self.message(
+            params={name: str(value) for name, value in params.items()},
+            tags={
+                "practicum.host": platform.node(),
+                "practicum.process": f"{process.pid} {process.create_time():.2f}",
+            }
+            if running
+            else {},
+            inputs=[self.dataset()],
+            status="RUNNING" if running else None,
+        )
+
+    def epoch(self, row: Mapping[str, Any]) -> Message:
+        """The numbers of one row of the history."""
+        numbers = {
+            name: float(value)
+            for name, value in row.items()
+            if isinstance(value, int | float) and not isinstance(value, bool)
+        }
+        return self.message(step=int(row["epoch"]), metrics=numbers)
+
+    def dataset(self) -> dict[str, Any]:
+        """The cleaned examples as MLflow's data set: digest of DVC where it has one, else of the content."""
+        stage = f"clean@{self.job.application}"
+        clean, root = self.job.read("clean"), self.job.workspace.root
+        provenance = self._provenance()
+        tracked = clean == root / "artifacts" / self.job.application / "clean"
+        digest = folder_digest(root, stage) if tracked else None
+        profile = {name: provenance.get(name) for name in ("rows", "rejects", "extent", "licence")}
+        source = {
+            "stage": stage,
+            "rev": _git(root, "rev-parse", "HEAD"),
+            "content": provenance.get("content"),
+        }
+        return {
+            "dataset": {
+                "name": str(provenance.get("source", self.job.application)),
+                "digest": (digest or str(provenance.get("content", "")))[:36],  # MLflow's column holds 36
+                "source_type": "dvc" if digest else "local",
+                "source": json.dumps(source, sort_keys=True),
+                "profile": json.dumps(profile, sort_keys=True),
+            },
+            "context": "training",
+        }
+
+    def _provenance(self) -> dict[str, Any]:
+        path = self.job.read("clean") / "provenance.json"
+        found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        return found
+
+
+class Load:
+    """Processor, memory, disk, network and accelerator, as MLflow's own monitors measure them."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        self._monitor: Any = None
+        self._next = 0.0
+
+    def sample(self) -> None:
+        """Measure, if the last time is long enough ago."""
+        if time.monotonic() < self._next:
+            return
+        if self._monitor is None:
+            from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+            # Its own thread would stop for good at the server's first failure, and logs nothing of short runs.
+            self._monitor = SystemMetricsMonitor("", tracking_uri=self._uri)  # type: ignore[no-untyped-call]
+        self._monitor.collect_metrics()
+        self._next = time.monotonic() + SAMPLE_SECONDS
+
+    def mean(self) -> dict[str, float]:
+        """Means since the last call, under the names that MLflow's page of system metrics shows."""
+        self._next = 0.0
+        self.sample()
+        means = {f"system/{name}": float(value) for name, value in self._monitor.aggregate_metrics().items()}
+        for monitor in self._monitor.monitors:
+            monitor.clear_metrics()
+        return means
+
+
+def close_dead_runs(store: Store) -> int:
+    """Mark as KILLED the RUNNING runs of this host whose process is gone; returns how many."""
+    experiments = [each.experiment_id for each in store.client.search_experiments()]
+    running = store.client.search_runs(
+        experiments, f"attributes.status = 'RUNNING' and tags.`practicum.host` = '{platform.node()}'"
+    )
+    dead = [run for run in running if not _alive(run.data.tags.get("practicum.process", ""))]
+    for run in dead:
+        store.client.set_terminated(run.info.run_id, "KILLED")
+    return len(dead)
+
+
+def _alive(process: str) -> bool:
+    """Whether `PID START` still runs: the start tells it from a later process of the same number."""
+    try:
+        pid, started = process.split()
+        return math.isclose(psutil.Process(int(pid)).create_time(), float(started), abs_tol=1.0)
+    except (ValueError, psutil.Error):
+        return False
+
+
+def _outbox(job: "Job") -> Outbox:
+    wanted = os.environ.get("PRACTICUM_TRACKING", "continue")
+    if wanted not in ON_FAILURE:
+        raise ValueError(f"PRACTICUM_TRACKING is {wanted!r}{nearest(wanted, ON_FAILURE)}")
+    on_failure: Literal["continue", "stop"] = "stop" if wanted == "stop" else "continue"
+    root = job.workspace.root
+    return Outbox(open_store(root), shared_state(root) / "unsent", on_failure=on_failure)
+
+
+def _tag(store: Store, experiment: str, key: str, tag: str) -> str | None:
+    """A tag of the run with that key; None without such a run or while the server is down."""
+    try:
+        with store.reached():
+            run = store.find(experiment, key)
+            return store.client.get_run(run).data.tags.get(tag) if run else None
+    except UnreachableError:
+        return None
+
+
+def _history(job: "Job") -> list[dict[str, Any]]:
+    import pyarrow.parquet as pq
+
+    path = job.read("fine_tune") / "history.parquet"
+    rows: list[dict[str, Any]] = pq.read_table(path).to_pylist() if path.exists() else []
+    return rows
+
+
+def _plain(block: Any) -> Any:
+    return block.model_dump(mode="json") if hasattr(block, "model_dump") else block
+
+
+def _flat(prefix: str, value: Any) -> dict[str, Any]:
+    """`{"a": {"b": 1}}` as `{"a.b": 1}`; anything but mappings is a value."""
+    if not isinstance(value, Mapping):
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for name, inner in value.items():
+        flat |= _flat(f"{prefix}.{name}" if prefix else str(name), inner)
+    return flat
+
+
+def _git(root: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
+    return done.stdout.strip()
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
