@@ -4,53 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import math
-from typing import Literal, Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, Field, model_validator
 from torch import Tensor
+
+from data.images.settings import Augmentation
 
 CORNERS = ((-1.0, -1.0), (-1.0, 1.0), (1.0, -1.0), (1.0, 1.0))
 """(x, y) of an image's corners in normalised coordinates: left top, left bottom, right top, right bottom."""
 
 
-class Augmentation(BaseModel, frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True):
-    """What training images undergo. The defaults are the course's: fastai v1, `get_transforms()`."""
-
-    flip: Literal["none", "horizontal", "dihedral"] = "horizontal"
-    """`horizontal`: mirrored with probability 0.5. `dihedral`: one of the 8 symmetries of the square (fastai:
-    `flip_vert`, for satellite tiles). `none`: where left and right differ in meaning, as in digits."""
-    rotate: float = Field(default=10.0, ge=0, le=180)
-    """Degrees to either side at most (fastai: 10; course, lesson 6 of 2019: 20)."""
-    zoom: float = Field(default=1.1, ge=1, le=10)
-    """Largest magnification, about a random point (fastai: 1.1; lesson 6: 1.3)."""
-    warp: float = Field(default=0.2, ge=0, le=0.5)
-    """Largest move of a corner in a symmetric change of perspective, in half image widths (fastai: 0.2)."""
-    lighting: float = Field(default=0.2, ge=0, lt=1)
-    """Largest change of brightness and contrast (fastai: 0.2; lesson 6: 0.4). Brightness is added to the
-    logit of a pixel in [0, 1], contrast multiplies it, from 1 - lighting to 1 / (1 - lighting)."""
-    p_affine: float = Field(default=0.75, ge=0, le=1)
-    """Probability of each of rotate, zoom and warp (fastai: 0.75)."""
-    p_lighting: float = Field(default=0.75, ge=0, le=1)
-    """Probability of each of brightness and contrast (fastai: 0.75)."""
-    pad: float = Field(default=0.0, ge=0, le=0.5)
-    """Share of the size added at every side before a random crop of that size (course: CIFAR-10 1/8, MNIST 3
-    of 28 pixels); rounded to whole pixels."""
-    padding: Literal["reflection", "border", "zeros"] = "reflection"
-    """What stands outside of the image (fastai: reflection)."""
-
-    @model_validator(mode="after")
-    def _has_effect(self) -> Self:
-        if "p_affine" in self.model_fields_set and not (self.rotate or self.warp or self.zoom > 1):
-            raise ValueError("p_affine has no effect where rotate, zoom and warp are off: leave it out")
-        if "p_lighting" in self.model_fields_set and not self.lighting:
-            raise ValueError("p_lighting has no effect where lighting is 0: leave it out")
-        return self
-
-
-PLAIN = Augmentation(flip="none", rotate=0.0, zoom=1.0, warp=0.0, lighting=0.0)
-"""Nothing changes."""
+CHUNK = 8
+"""Images that a CPU augments at once: what lies between the steps stays in its cache, which halves the time."""
 
 
 def generator_of(*numbers: int) -> torch.Generator:
@@ -61,15 +27,25 @@ def generator_of(*numbers: int) -> torch.Generator:
 
 
 def augment(images: Tensor, augmentation: Augmentation, *, size: int, generator: torch.Generator) -> Tensor:
-    """Augmented (N, C, size, size) float32 in [0, 1] of `images` (N, C, S, S) in [0, 1], on their device.
+    """`images` (N, C, S, S), uint8 or float32 in [0, 1], as augmented (N, C, size, size) float32 in [0, 1], stored
+    channels last, on their device.
 
     Every image has its own parameters; they come from `generator` on the CPU, so all devices draw the same.
     """
-    count = len(images)
+    count, channels = images.shape[:2]
     geometry = homographies(augmentation, count, size=size, generator=generator)
     shift, scale = lightings(augmentation, count, generator=generator)
-    warped = warp(images, geometry, size, padding=augmentation.padding)
-    return light(warped, shift, scale) if augmentation.lighting else warped
+    made = torch.empty((count, size, size, channels), device=images.device).permute(0, 3, 1, 2)
+    step = CHUNK if images.device.type == "cpu" else max(count, 1)
+    for few in (slice(start, start + step) for start in range(0, count, step)):
+        warped = warp(as_floats(images[few]), geometry[few], size, padding=augmentation.padding)
+        made[few] = light(warped, shift[few], scale[few]) if augmentation.lighting else warped
+    return made
+
+
+def as_floats(images: Tensor) -> Tensor:
+    """uint8 as float32 in [0, 1]; floats as they are."""
+    return images if images.is_floating_point() else images.to(torch.float32).div_(255)
 
 
 def homographies(
@@ -140,14 +116,7 @@ def warp(
     same = _is_identity(homographies) if images.shape[-2:] == (height, width) else None
     if same is not None and bool(same.all()):
         return images
-    h = homographies.to(images.device, torch.float32)[:, :, :, None, None]
-    x = _centres(width, images.device)[None, None, :]
-    y = _centres(height, images.device)[None, :, None]
-    grid = torch.stack(
-        [h[:, 0, 0] * x + h[:, 0, 1] * y + h[:, 0, 2], h[:, 1, 0] * x + h[:, 1, 1] * y + h[:, 1, 2]], -1
-    )
-    if not _is_affine(homographies):
-        grid /= (h[:, 2, 0] * x + h[:, 2, 1] * y + h[:, 2, 2])[..., None]
+    grid = _sampling_grid(homographies.to(images.device, torch.float32), height, width)
     warped: Tensor = F.grid_sample(images, grid, mode=mode, padding_mode=padding, align_corners=False)
     if same is not None and bool(same.any()):
         kept = same.to(images.device)
@@ -169,6 +138,18 @@ def light(images: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     return torch.logit(images, eps=1e-7).add_(shift).mul_(scale).sigmoid_()
 
 
+def _sampling_grid(homographies: Tensor, height: int, width: int) -> Tensor:
+    """(N, height, width, 2): where each output pixel is read. No matrix product, which some devices round."""
+    h = homographies[..., None]
+    across = h[:, :, 0] * _centres(width, homographies.device)
+    down = h[:, :, 1] * _centres(height, homographies.device) + h[:, :, 2]
+    x, y, depth = (across[:, :, None, :] + down[:, :, :, None]).unbind(1)
+    grid = torch.empty((*x.shape, 2), device=x.device)
+    torch.div(x, depth, out=grid[..., 0])
+    torch.div(y, depth, out=grid[..., 1])
+    return grid
+
+
 def _centres(count: int, device: torch.device) -> Tensor:
     """Normalised coordinates of the pixel centres."""
     return (torch.arange(count, dtype=torch.float32, device=device) * 2 + 1) / count - 1
@@ -177,10 +158,6 @@ def _centres(count: int, device: torch.device) -> Tensor:
 def _is_identity(homographies: Tensor) -> Tensor:
     identity = torch.eye(3, dtype=homographies.dtype, device=homographies.device)
     return (homographies == identity).flatten(1).all(1)
-
-
-def _is_affine(homographies: Tensor) -> bool:
-    return bool((homographies[:, 2] == homographies.new_tensor([0.0, 0.0, 1.0])).all())
 
 
 def _symmetries(numbers: Tensor) -> Tensor:

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from data.examples import Items
-from data.images.augment import Augmentation, augment, generator_of, warp
-from data.images.cache import Pixels, open_pixels
+from data.images.augment import as_floats, augment, generator_of, warp
+from data.images.cache import Pixels, open_pixels, pixel_statistics
+from data.images.settings import Augmentation
 
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 """Statistics that the published ImageNet weights expect (torchvision, fastai's `imagenet_stats`)."""
@@ -48,6 +49,33 @@ def label_targets(labels: Sequence[str | None], vocabulary: Sequence[str]) -> np
             "put examples of it into the training part, or reject it"
         )
     return np.array([UNLABELLED if label is None else places[label] for label in labels], dtype=np.int64)
+
+
+def channel_statistics(
+    items: Items,
+    parts: Sequence[str],
+    *,
+    size: int,
+    cache: Path,
+    channels: int = 3,
+    resize: str = "crop",
+    margin: float = MARGIN,
+    limit: int | None = None,
+) -> dict[str, list[float]]:
+    """Mean and standard deviation (`mean`, `std`) of each channel in [0, 1] over the cached pixels of `parts`: what a
+    network from scratch normalises its inputs by."""
+    return pixel_statistics(
+        open_pixels(
+            items,
+            parts,
+            size=size,
+            channels=channels,
+            resize=resize,
+            margin=margin,
+            folder=cache,
+            limit=limit,
+        )
+    )
 
 
 class ImageBatches:
@@ -128,10 +156,11 @@ class ImageBatches:
 
     def _finish(self, gathered: tuple[Tensor, Tensor], number: int, step: int) -> tuple[Tensor, Tensor]:
         windows, targets = (tensor.to(self.device, non_blocking=True) for tensor in gathered)
-        images = windows.permute(0, 3, 1, 2).float().div_(255)
+        images = windows.permute(0, 3, 1, 2)
         if self.augmentation is not None:
             generator = generator_of(self.seed, number, step, 1)
             return augment(images, self.augmentation, size=self.size[0], generator=generator), targets
+        images = as_floats(images)
         if images.shape[-2:] != self.size:
             images = warp(images, torch.eye(3).expand(len(images), 3, 3), self.size)
         return images, targets

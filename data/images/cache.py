@@ -225,7 +225,7 @@ def open_pixels(
     return Cached(target, shapes, geometry)
 
 
-def channel_statistics(images: Pixels) -> dict[str, list[float]]:
+def pixel_statistics(images: Pixels) -> dict[str, list[float]]:
     """Mean and standard deviation of each channel in [0, 1] over all pixels of all images, from exact counts:
     what a network trained from scratch normalises by. A constant channel has the deviation 1."""
     counts = np.zeros((images.geometry.channels, 256), dtype=np.int64)

@@ -13,6 +13,9 @@ from PIL import Image
 RESIZES = ("crop", "squish", "none")
 """fastai's ways to a square: shorter side to the size and centre crop; both sides to the size; as it is."""
 
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
+"""Raster formats only: Pillow hands others to outside programs. JPEG covers the MPO of phones."""
+
 ORIENTATION = 0x0112
 """EXIF tag of the orientation, 1 to 8 (EXIF 2.3, 4.6.4 A)."""
 TURNS = {
@@ -78,7 +81,7 @@ def decode(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of EXIF and colour profiles; what cannot be read raises
-            image: Image.Image = Image.open(io.BytesIO(encoded))
+            image: Image.Image = Image.open(io.BytesIO(encoded), formats=FORMATS)
             width, height = image.size
             orientation = _orientation(image)
             if orientation >= 5:
@@ -112,8 +115,14 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _in_mode(image: Image.Image, mode: str) -> Image.Image:
-    """Deep grey values keep their upper eight bits; Pillow alone would clip them to white."""
+    """As in cleaning, transparent pixels turn white and deep grey keeps its upper eight bits, where Pillow clips."""
+    if image.mode == "F":
+        raise ValueError("mode F has no stated range of values")
     if image.mode.startswith("I"):
         values: npt.NDArray[Any] = np.asarray(image).astype(np.int64)
         image = Image.fromarray((values.clip(0, 65535) >> 8).astype(np.uint8))
-    return image if image.mode == mode else image.convert(mode)
+    elif {"A", "a"} & set(image.getbands()) or "transparency" in image.info:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    rgb = image if image.mode in ("RGB", "L") else image.convert("RGB")
+    return rgb if rgb.mode == mode else rgb.convert(mode)
