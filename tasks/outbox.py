@@ -1,7 +1,7 @@
 """The way to MLflow: runs found by our own key, nothing logged twice, what could not be sent kept for later.
 
-MLflow gives run ids itself, so a run carries our key as a tag and every message names that key. A message that
-the server did not take is a file in the outbox; it is sent before anything else once the server answers again.
+MLflow gives run ids itself, so a run carries our key as a tag and every message names that key. A message
+that did not arrive is a file in the outbox; it is sent before anything else once the server answers again.
 """
 
 import json
@@ -20,6 +20,8 @@ from filelock import FileLock
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
 
 KEY = "practicum.pass"
 RETRY_SECONDS = 30.0
@@ -144,7 +146,7 @@ class Store:
         return self._runs[key]
 
     def send(self, message: Message) -> None:
-        """Log one message; what the run has already is left as it is. UnreachableError where it did not arrive."""
+        """Log one message; what the run has stays as it is. UnreachableError where it did not arrive."""
         with self.reached():
             run = self.find(message.experiment, message.key) or self._create(message)
             self._log(run, message)

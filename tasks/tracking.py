@@ -1,7 +1,7 @@
 """What happened, for MLflow: one run per pass of `fine_tune`, found again by its fingerprint.
 
-A pass that a killed process left, a restored one and a repeated one go on in the same run, and nothing in it is
-logged twice. Where the tracking server is down, training goes on and the record waits
+A pass that a killed process left, a restored one and a repeated one go on in the same run, nothing in it
+is logged twice. Where the tracking server is down, training goes on and the record waits
 (`PRACTICUM_TRACKING=continue`, the default) or stops at once (`PRACTICUM_TRACKING=stop`).
 """
 
@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import psutil
 
 from tasks.outbox import Message, Outbox, Status, Store, UnreachableError
-from tasks.parameters import nearest
+from tasks.parameters import load_parameters, nearest
 from tasks.versioning import folder_digest
-from tasks.workspace import shared_state
+from tasks.workspace import Workspace, shared_state
 
 if TYPE_CHECKING:
     from tasks.pipeline import Job
@@ -33,16 +33,44 @@ SAMPLE_SECONDS = 10.0
 ON_FAILURE = ("continue", "stop")
 
 
-def store_address(root: Path) -> str:
+def tracking_uri(workspace: Workspace) -> str:
     """Where runs are recorded: MLFLOW_TRACKING_URI, or a database that all work trees of a checkout share."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{shared_state(root) / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{shared_state(workspace.root) / 'mlflow.db'}"
 
 
-def open_store(root: Path) -> Store:
+def open_store(workspace: Workspace) -> Store:
     """The store at that address; without a server, files of runs lie beside the database."""
-    address = store_address(root)
-    own = address.startswith("sqlite:///")
-    return Store(address, Path(address.removeprefix("sqlite:///")).parent / "mlartifacts" if own else None)
+    uri = tracking_uri(workspace)
+    own = uri.startswith("sqlite:///")
+    return Store(uri, Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts" if own else None)
+
+
+def open_outbox(workspace: Workspace) -> Outbox:
+    """The way to that store. ValueError where PRACTICUM_TRACKING is neither `continue` nor `stop`."""
+    wanted = os.environ.get("PRACTICUM_TRACKING", "continue")
+    if wanted not in ON_FAILURE:
+        raise ValueError(f"PRACTICUM_TRACKING is {wanted!r}{nearest(wanted, ON_FAILURE)}")
+    on_failure: Literal["continue", "stop"] = "stop" if wanted == "stop" else "continue"
+    return Outbox(open_store(workspace), shared_state(workspace.root) / "unsent", on_failure=on_failure)
+
+
+def find_pass(application: str, workspace: Workspace) -> str | None:
+    """Id of the run that trained what lies in `fine_tune` now; None where no such run is recorded."""
+    from tasks.checkpoint import fingerprint
+    from tasks.pipeline import Job, find_stage
+
+    parameters = load_parameters(workspace.root / "params.yaml")
+    entry, recipe = parameters.application(application)
+    tuned = workspace.folder(application, "fine_tune")
+    settings = recipe.blocks["fine_tune"].model_validate_json((tuned / "settings.json").read_text())
+    job = Job(
+        stage=find_stage("fine_tune"), application=application, recipe=recipe, parameters=parameters,
+        entry=entry.model_copy(update={"fine_tune": settings}), workspace=workspace, output=tuned,
+        door="command",
+    )  # fmt: skip
+    store = open_store(workspace)
+    with store.reached():
+        return store.find(application, fingerprint(job))
 
 
 def begin_pass(job: "Job", fingerprint: str) -> "Tracker":
@@ -50,7 +78,7 @@ def begin_pass(job: "Job", fingerprint: str) -> "Tracker":
 
     OSError where the server is down and PRACTICUM_TRACKING is `stop`.
     """
-    outbox = _outbox(job)
+    outbox = open_outbox(job.workspace)
     try:
         with outbox.store.reached():
             close_dead_runs(outbox.store)
@@ -69,7 +97,7 @@ def begin_evaluation(
     """
     settings = _flat("evaluate", _plain(job.block))
     which = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
-    outbox = _outbox(job)
+    outbox = open_outbox(job.workspace)
     tracker = Tracker(job, fingerprint, outbox)
     numbers = {
         name: float(value)
@@ -258,7 +286,7 @@ class Load:
         if self._monitor is None:
             from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-            # Its own thread would stop for good at the server's first failure, and logs nothing of short runs.
+            # Its own thread ends at the first failure of the server, and is too slow for short runs.
             self._monitor = SystemMetricsMonitor("", tracking_uri=self._uri)  # type: ignore[no-untyped-call]
         self._monitor.collect_metrics()
         self._next = time.monotonic() + SAMPLE_SECONDS
@@ -292,15 +320,6 @@ def _alive(process: str) -> bool:
         return math.isclose(psutil.Process(int(pid)).create_time(), float(started), abs_tol=1.0)
     except (ValueError, psutil.Error):
         return False
-
-
-def _outbox(job: "Job") -> Outbox:
-    wanted = os.environ.get("PRACTICUM_TRACKING", "continue")
-    if wanted not in ON_FAILURE:
-        raise ValueError(f"PRACTICUM_TRACKING is {wanted!r}{nearest(wanted, ON_FAILURE)}")
-    on_failure: Literal["continue", "stop"] = "stop" if wanted == "stop" else "continue"
-    root = job.workspace.root
-    return Outbox(open_store(root), shared_state(root) / "unsent", on_failure=on_failure)
 
 
 def _tag(store: Store, experiment: str, key: str, tag: str) -> str | None:
