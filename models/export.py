@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from pydantic import BaseModel, Field
 from torch import Tensor, nn
+
+from models.settings import ExportSettings
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -24,40 +25,6 @@ times the spacing of numbers at 1 for 16 bits, some hundred times for 32 (measur
 
 BATCHES = (1, 3, 5)
 """Sizes of the batches that are compared beside the stored example, which holds two."""
-
-
-class CourseFigure(BaseModel, frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True):
-    """What the course reached, for the card."""
-
-    metric: str
-    """One of the recipe's metrics."""
-    value: float
-    """The course's figure, in the metric's own unit."""
-    source: str
-    """Where the course states it: lesson, notebook, cell."""
-
-
-class Submission(BaseModel, frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True):
-    """A table `id,label` for a competition, from the unlabelled examples of the test part."""
-
-    label: str
-    """The class whose probability is written."""
-    clip: float = Field(default=0.005, gt=0, lt=0.5)
-    """Probabilities are moved to at least this and at most 1 minus this: a competition that scores by log
-    loss charges -log(clip) for a mistake that was sure of itself, and has no bound without it."""
-
-
-class ExportSettings(BaseModel, frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True):
-    """What is exported beside the `torch.export` program."""
-
-    onnx: bool = True
-    """Write `program.onnx` as well. False for a network with an operation that ONNX lacks."""
-    tolerance: float | None = Field(default=None, gt=0)
-    """Largest absolute difference between two forms' outputs; empty for `TOLERANCES` by precision."""
-    course: CourseFigure | None = None
-    """The course's figure beside ours in the card."""
-    submission: Submission | None = None
-    """Write `submission.csv`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -45,7 +45,9 @@ def confusion_matrix(figure: Any, counts: NDArray[Any], *, classes: Sequence[str
     if len(classes) <= 40:
         for row, column in zip(*np.nonzero(counts), strict=True):
             shade = "white" if share[row, column] > 0.5 else "black"
-            axis.text(column, row, str(counts[row, column]), ha="center", va="center", color=shade, fontsize=8)
+            axis.text(
+                column, row, str(counts[row, column]), ha="center", va="center", color=shade, fontsize=8
+            )
     axis.set_xticks(range(len(classes)), classes, rotation=90)
     axis.set_yticks(range(len(classes)), classes)
     axis.set_xlabel("predicted")

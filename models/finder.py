@@ -1,10 +1,13 @@
-"""The learning-rate finder (Smith 2015): a short training with a rising rate, after which all is as before."""
+"""The learning-rate finder (Smith 2015): a short training with a rising rate, then all is as before."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import count
+from typing import Any
 
 import torch
 
@@ -42,7 +45,7 @@ def find_rate(
     *,
     seed: int,
     device: str | torch.device = "cpu",
-    precision: Precision = "auto",
+    precision: Precision = "float32",
     channels_last: bool = False,
     low: float = 1e-7,
     high: float = 10.0,
@@ -65,7 +68,11 @@ def find_rate(
     weights = checkpoint.copy_weights([phase])
     try:
         torch.manual_seed(seed)
-        return _sweep(phase, loaders, target, precision, channels_last, low, high, steps, stop)
+        rates = [low * (high / low) ** (step / (steps - 1)) for step in range(steps)]
+        cast = autocast(precision, target)
+        return _sweep(
+            phase, loaders, rates=rates, device=target, cast=cast, channels_last=channels_last, stop=stop
+        )
     finally:
         checkpoint.load_weights([phase], weights)
         for module in phase.objective.trainable().values():
@@ -77,29 +84,25 @@ def find_rate(
 def _sweep(
     phase: Phase,
     loaders: Loaders,
+    *,
+    rates: Sequence[float],
     device: torch.device,
-    precision: Precision,
+    cast: Callable[[], AbstractContextManager[Any]],
     channels_last: bool,
-    low: float,
-    high: float,
-    steps: int,
     stop: float,
 ) -> RateCurve:
     optimisers = build_optimisers(phase)
-    cast = autocast(precision, device)
     train, _ = loaders(phase)
     if len(train) == 0:
         raise ValueError("the training part makes no batch; lower the batch size")
     for module in phase.objective.trainable().values():
         module.train()
     phase.objective.start_epoch()
-    rates: list[float] = []
     losses: list[float] = []
     smoothed: list[float] = []
     mean = 0.0
     batches = (batch for epoch in count() for batch in train.epoch(epoch))
-    for step, batch in zip(range(steps), batches, strict=False):
-        rate = low * (high / low) ** (step / (steps - 1))
+    for (step, rate), batch in zip(enumerate(rates), batches, strict=False):
         for name, optimiser in optimisers.items():
             peaks = phase.rates_of(name)
             set_pace(optimiser, [rate * peak / peaks[-1] for peak in peaks], None)
@@ -110,13 +113,12 @@ def _sweep(
         corrected = mean / (1 - BETA ** (step + 1))
         if not math.isfinite(loss) or (smoothed and corrected > stop * min(smoothed)):
             break
-        rates.append(rate)
         losses.append(loss)
         smoothed.append(corrected)
-    return read_curve(rates, losses, smoothed)
+    return read_curve(rates[: len(losses)], losses, smoothed)
 
 
-def read_curve(rates: list[float], losses: list[float], smoothed: list[float]) -> RateCurve:
+def read_curve(rates: Sequence[float], losses: Sequence[float], smoothed: Sequence[float]) -> RateCurve:
     """The suggestions of a curve; the first tenth of it is settling and suggests nothing."""
     if len(rates) < 2:
         raise ValueError("the loss was not finite from the start: look at the data and the network")
@@ -135,7 +137,7 @@ def read_curve(rates: list[float], losses: list[float], smoothed: list[float]) -
     )
 
 
-def _longest_fall(values: list[float]) -> tuple[int, int]:
+def _longest_fall(values: Sequence[float]) -> tuple[int, int]:
     """First and last place of the longest decreasing subsequence, as fastai 2 finds its valley."""
     lengths = [1] * len(values)
     starts = list(range(len(values)))

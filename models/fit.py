@@ -48,7 +48,7 @@ def fit(
     *,
     seed: int,
     device: str | torch.device = "cpu",
-    precision: Precision = "auto",
+    precision: Precision = "float32",
     channels_last: bool = False,
     clip: float | None = None,
     keep: Literal["last", "best"] = "last",
@@ -62,7 +62,8 @@ def fit(
     """Train through all phases; the modules stay on `device`.
 
     seed: of torch's generator (dropout), set here; continuing takes the saved one.
-    precision: "auto" is bf16 autocast where the hardware computes it natively, else float32.
+    precision: of the networks' arithmetic; weights are float32 always. "auto" is bf16 autocast where the
+      hardware computes that natively, else float32; small regressions want float32.
     clip: largest norm of each module's gradient; None does not clip.
     keep: weights of the "last" epoch, or of the epoch with the "best" `headline` (a column of the history).
       Epochs are comparable while the same modules train.
@@ -143,6 +144,7 @@ class _Run:
         train, valid = self.loaders(phase)
         if len(train) == 0:
             raise ValueError(f"phase {phase.name!r}: the training part makes no batch; lower the batch size")
+        self.check_headline(phase, valid)
         self.optimisers = build_optimisers(phase)
         if resume is not None:
             for name, held in resume["optimisers"].items():
@@ -234,15 +236,19 @@ class _Run:
             **{name: float(metric.compute()) for name, metric in phase.metrics.items()},
         }
 
+    def check_headline(self, phase: Phase, valid: Batches | None) -> None:
+        """ValueError where epochs shall be compared by something that is not measured."""
+        measured = ["valid_loss", *phase.metrics] if valid is not None and len(valid) else []
+        if self.headline not in measured and (self.keep_best or self.patience is not None):
+            raise ValueError(
+                f"phase {phase.name!r} does not measure {self.headline!r}, by which epochs shall be compared;"
+                f" it measures {', '.join(measured) or 'nothing: there is no validation part'}"
+            )
+
     def compare(self, row: Mapping[str, Any]) -> bool:
         """Remember the epoch if it is the best so far; whether patience has run out."""
         at = self.at
         if self.headline not in row:
-            if self.keep_best or self.patience is not None:
-                raise ValueError(
-                    f"keep='best' and patience need {self.headline!r}, which phase {row['phase']!r} does not"
-                    f" measure; it measures {', '.join(key for key in row if key not in ('phase', 'epoch'))}"
-                )
             return False
         value = self.sign * row[self.headline]
         if at.best is None or value < at.best:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
-from pydantic import BaseModel, Field, model_validator
 from torch import nn, optim
+
+from models.settings import OptimiserSettings
 
 NORMS = (
     nn.modules.batchnorm._BatchNorm,
@@ -14,50 +14,6 @@ NORMS = (
     nn.LayerNorm,
     nn.modules.instancenorm._InstanceNorm,
 )
-_USED = {
-    "adamw": ("momentum_decay", "square_decay", "epsilon"),
-    "sgd": ("momentum", "nesterov"),
-    "rmsprop": ("momentum", "square_decay", "epsilon"),
-}
-
-
-class OptimiserSettings(BaseModel, frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True):
-    """Which optimiser, and its constants. A constant that the chosen optimiser does not use is an error."""
-
-    name: Literal["adamw", "sgd", "rmsprop"] = "adamw"
-    """AdamW (the course's default), SGD with momentum, or RMSProp."""
-    weight_decay: float = Field(default=1e-2, ge=0)
-    """Share of a weight taken off per step and unit of rate (course: 1e-2). AdamW decouples it from the
-    gradient; SGD and RMSProp add it to the gradient, as L2."""
-    decay_norms_and_biases: bool = False
-    """Whether weight decay also acts on norm layers and biases (fastai's `bn_wd`)."""
-    momentum: float | None = Field(default=None, ge=0, lt=1)
-    """SGD (default 0.9, course) and RMSProp (default 0): share of the last step that is repeated.
-    A one-cycle schedule takes its place, unless it is 0."""
-    nesterov: bool | None = None
-    """SGD: look ahead along the momentum (default no)."""
-    momentum_decay: float | None = Field(default=None, ge=0, lt=1)
-    """AdamW: decay of the mean gradient (default 0.9, fastai). A one-cycle schedule takes its place."""
-    square_decay: float | None = Field(default=None, ge=0, lt=1)
-    """AdamW and RMSProp: decay of the mean squared gradient (default 0.99, fastai)."""
-    epsilon: float | None = Field(default=None, gt=0)
-    """AdamW (default 1e-5, fastai) and RMSProp (default 1e-8, torch): added to the denominator."""
-
-    @model_validator(mode="after")
-    def _only_used(self) -> OptimiserSettings:
-        names = ("momentum", "nesterov", "momentum_decay", "square_decay", "epsilon")
-        for name in names:
-            if getattr(self, name) is not None and name not in _USED[self.name]:
-                raise ValueError(
-                    f"{name} has no effect on {self.name}; it uses {', '.join(_USED[self.name])}"
-                )
-        return self
-
-    def has_momentum(self) -> bool:
-        """Whether a schedule may move the momentum."""
-        default = {"adamw": 0.9, "sgd": 0.9, "rmsprop": 0.0}[self.name]
-        value = self.momentum_decay if self.name == "adamw" else self.momentum
-        return (default if value is None else value) > 0
 
 
 ADAMW = OptimiserSettings()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, Protocol
+from typing import Any, Protocol
 
-from pydantic import BaseModel, Field, model_validator
 from torch import nn
 
 from models.objective import Objective
-from models.optimisers import ADAMW, OptimiserSettings
+from models.optimisers import ADAMW
+from models.settings import OptimiserSettings, PhaseSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,50 +125,6 @@ class Phase:
     def optimiser_of(self, name: str) -> OptimiserSettings:
         """Optimiser settings of the module called `name`."""
         return self.optimiser[name] if isinstance(self.optimiser, Mapping) else self.optimiser
-
-
-class PhaseSettings(BaseModel, frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True):
-    """One phase as written in params.yaml. A setting that the chosen schedule does not use is an error."""
-
-    epochs: int = Field(ge=1)
-    """Passes over the training part."""
-    rates: Annotated[tuple[float, ...], Field(strict=False, min_length=1)]
-    """Peak rates. One: the rate of the head. Two: first and last layer group, the groups between in geometric
-    steps (fastai's `slice(a, b)`). Otherwise one for each layer group."""
-    earlier: float | None = Field(default=None, gt=0)
-    """With one rate: the earlier groups train at that rate divided by this (default 1; fastai's
-    `slice(rate)` is 10)."""
-    freeze: Literal["none", "body"] | int = "none"
-    """`body` trains the head only (fastai's `freeze`); a number freezes so many layer groups from the body, a
-    negative one all but so many (fastai's `freeze_to`). Batch norms learn in any case."""
-    schedule: Literal["one_cycle", "constant", "cosine_restarts"] = "one_cycle"
-    """One cycle (2019), a constant rate (`fit`), or cosine with restarts (SGDR, 2018)."""
-    warm: float | None = Field(default=None, gt=0, lt=1)
-    """one_cycle: share of the steps in which the rate rises (default 0.3; fastai's `pct_start`)."""
-    cycle_length: int | None = Field(default=None, ge=1)
-    """cosine_restarts: epochs of the first cycle (default 1)."""
-    cycle_multiplier: int | None = Field(default=None, ge=1)
-    """cosine_restarts: how many times longer each cycle is than the one before (default 1)."""
-    size: int | None = Field(default=None, ge=8)
-    """Side of the images in pixels in this phase (progressive resizing); default: the block's."""
-
-    @model_validator(mode="after")
-    def _only_used(self) -> PhaseSettings:
-        used = {"one_cycle": ("warm",), "cosine_restarts": ("cycle_length", "cycle_multiplier")}
-        for name in ("warm", "cycle_length", "cycle_multiplier"):
-            if getattr(self, name) is not None and name not in used.get(self.schedule, ()):
-                raise ValueError(f"{name} has no effect on the schedule {self.schedule}")
-        if any(rate <= 0 for rate in self.rates):
-            raise ValueError(f"rates must be above 0, not {list(self.rates)}")
-        if self.earlier is not None and len(self.rates) > 1:
-            raise ValueError("earlier has no effect where rates has more than one value")
-        if self.schedule == "cosine_restarts":
-            length, multiplier, complete = self.cycle_length or 1, self.cycle_multiplier or 1, 0
-            while complete < self.epochs:
-                complete, length = complete + length, length * multiplier
-            if complete != self.epochs:
-                raise ValueError(f"{self.epochs} epochs end inside a cycle; {complete} would complete it")
-        return self
 
 
 def build_phase(

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from tasks.parameters import nearest
 
 if TYPE_CHECKING:
-    from models.export import CourseFigure, ExportSettings, Program
+    from models.export import Program
+    from models.settings import CourseFigure, ExportSettings
     from recipes.recipe import Recipe
     from tasks.parameters import Application
 
@@ -41,10 +42,12 @@ def card(
     provenance: Mapping[str, Any],
     differences: Mapping[str, float],
     tolerance: float,
+    usage: str,
 ) -> str:
     """The text of `card.md`. ValueError where `export.course.metric` is none of the recipe's metrics.
 
-    `settings`: the fine_tune block in effect. `metrics`, `provenance`: files of `evaluate`.
+    `settings`: the fine_tune block in effect. `metrics`, `provenance`: files of `evaluate`. `usage`: a line
+    of Python that asks the loaded `model`.
     """
     block: ExportSettings = entry.export
     check_course(block.course, recipe)
@@ -55,7 +58,7 @@ def card(
         ("Training", training(entry, recipe, settings)),
         ("Metrics", measured(recipe, metrics, block.course)),
         ("Limits", limits(program, provenance)),
-        ("How to load it", loading(program, name, onnx=block.onnx)),
+        ("How to load it", loading(program, name, usage=usage, onnx=block.onnx)),
         ("How far the forms agree", agreement(differences, tolerance)),
         ("Versions", versions()),
     ]
@@ -141,7 +144,7 @@ def measured(recipe: Recipe, metrics: Mapping[str, Any], course: CourseFigure | 
         ours = cell(metrics.get("valid", metrics.get("test", {})).get(course.metric))
         lines.append(
             f"The course reached {course.metric} {course.value:g} on all of the published data"
-            f" ({course.source}); here it is {ours} on data that is: {metrics['data']}."
+            f" ({course.source}); here it is {ours}, on data that is {metrics['data']}."
         )
     return "\n\n".join(lines)
 
@@ -166,14 +169,15 @@ def limits(program: Program, provenance: Mapping[str, Any]) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-def loading(program: Program, name: str, *, onnx: bool) -> str:
+def loading(program: Program, name: str, *, usage: str, onnx: bool) -> str:
     """Commands and code for each form; paths are relative to the project's root."""
     folder = f"artifacts/{name}/export"
-    kind = program.preprocess["kind"]
     code = [
-        f"# from what you have ({kind}), preprocessing inside; `example/request.json` is a body to send",
+        "# preprocessing inside",
         "import mlflow",
+        "import pandas as pd",
         f'model = mlflow.pyfunc.load_model("{folder}")',
+        usage,
         "",
         f"# from tensors: `{program.input_name}` -> `{program.output_name}`; shapes in `signature.json`",
         "import torch",
@@ -194,8 +198,8 @@ def agreement(differences: Mapping[str, float], tolerance: float) -> str:
     """The largest difference of each form from the network, as powers of ten: digits are the machine's."""
     rows = [(form, f"at most {magnitude(found)}") for form, found in differences.items()]
     return (
-        "Largest absolute difference of any output from the network that was trained, on the stored example and"
-        f" on batches of other sizes (more than {tolerance:g} would have stopped the export):\n\n"
+        "Largest absolute difference of any output from the trained network, on the stored example and on"
+        f" batches of other sizes (more than {tolerance:g} would have stopped the export):\n\n"
         + table(("form", "difference"), rows)
     )
 

@@ -24,7 +24,8 @@ from tasks.pipeline import Job, Receipt
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from models.export import ExportSettings, Program
+    from models.export import Program
+    from models.settings import ExportSettings
 
 PROJECT = FOLDER.parent
 """The checkout whose code runs: bundled files are taken from it."""
@@ -66,9 +67,10 @@ def run(job: Job) -> Receipt:
     text = card(
         job.application, job.entry, job.recipe, program, edition=job.parameters.edition,
         settings=settings.model_dump(mode="json"), metrics=metrics, provenance=provenance,
-        differences=found, tolerance=tolerance_of(program, block),
+        differences=found, tolerance=tolerance_of(program, block), usage=predictor.USAGE,
     )  # fmt: skip
     (job.output / "card.md").write_text(text)
+    shutil.copyfile(evaluated / "metrics.json", job.output / "metrics.json")
     size = sum(file.stat().st_size for file in job.output.rglob("*") if file.is_file())
     return Receipt(rows=len(program.example), bytes=size, digest=folder_digest(job.output), numbers=found)
 
@@ -138,9 +140,8 @@ def check(folder: Path, program: Program, predictor: ModuleType, *, tolerance: f
 
     Returns the largest difference by form. ValueError above the tolerance.
     """
-    import mlflow
     import torch
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     from models.export import difference, differences, onnx_runner, run_eager
 
@@ -152,7 +153,7 @@ def check(folder: Path, program: Program, predictor: ModuleType, *, tolerance: f
 
     rows, received, files = predictor.example_of(program.example)
     expected = run_eager(program, received)
-    answer = mlflow.pyfunc.load_model(str(folder)).predict(rows)
+    answer = load_model(folder).predict(rows)
     given = torch.tensor(answer[predictor.ANSWER].tolist())
     found["pyfunc"] = difference("the pyfunc", "the stored example", given, expected, tolerance=tolerance)
 
@@ -160,10 +161,23 @@ def check(folder: Path, program: Program, predictor: ModuleType, *, tolerance: f
     example.mkdir()
     for name, data in files.items():
         (example / name).write_bytes(data)
-    save_file({program.input_name: received, program.output_name: expected}, example / "tensors.safetensors")
+    tensors = {program.input_name: received, program.output_name: expected}
+    (example / "tensors.safetensors").write_bytes(save(tensors))
     write_json(example / "request.json", predictor.request(rows))
     write_json(example / "response.json", {"predictions": answer.to_dict(orient="records")})
     return found
+
+
+def load_model(folder: Path) -> Any:
+    """The exported model as MLflow would serve it; no byte code is written beside its files."""
+    import mlflow
+
+    before = sys.dont_write_bytecode
+    sys.dont_write_bytecode = True
+    try:
+        return mlflow.pyfunc.load_model(str(folder))
+    finally:
+        sys.dont_write_bytecode = before
 
 
 def shape_of(tensor: Tensor) -> dict[str, Any]:
@@ -177,9 +191,14 @@ def pinned(distribution: str) -> str:
 
 
 def folder_digest(folder: Path) -> str:
-    """sha256 over the names and sha256 of all files below, in order: equal digests are equal exports."""
+    """sha256 over the names and sha256 of all files below, in order: equal digests are equal exports.
+
+    Byte code does not count: a server that loads the model from here leaves some.
+    """
     digest = hashlib.sha256()
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        if file.parent.name == "__pycache__":
+            continue
         with file.open("rb") as stream:
             content = hashlib.file_digest(stream, "sha256").hexdigest()
         digest.update(f"{content}  {file.relative_to(folder).as_posix()}\n".encode())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tasks.parameters import nearest
 
 if TYPE_CHECKING:
-    from models.export import Submission
+    from models.settings import Submission
 
 
 def write_submission(

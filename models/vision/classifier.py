@@ -3,58 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
 
 import torch
-from pydantic import BaseModel, Field, model_validator
 from torch import Tensor, nn
 
 from models.vision import backbones, small
 from models.vision.head import build_head
-
-Name = Literal[
-    "resnet18",
-    "resnet34",
-    "resnet50",
-    "resnet101",
-    "squeezenet1_0",
-    "squeezenet1_1",
-    "vgg16_bn",
-    "densenet121",
-    "logistic",
-    "mlp",
-    "cnn",
-    "cnn_bn",
-    "resnet",
-]
-_FLAT = ("logistic", "mlp")
-_CONVOLUTIONAL = ("cnn", "cnn_bn", "resnet")
-
-
-class NetworkSettings(BaseModel, frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True):
-    """Which network. A setting that it does not use is an error."""
-
-    name: Name = "resnet34"
-    """A torchvision body with the course's head (resnet18 to densenet121), or one of the course's networks
-    from scratch (logistic, mlp, cnn, cnn_bn, resnet)."""
-    dropout: float | None = Field(default=None, ge=0, lt=1)
-    """torchvision bodies: dropout before the last layer; half of it before (default 0.5, course)."""
-    hidden: Annotated[tuple[int, ...], Field(strict=False, min_length=1)] | None = None
-    """Widths of hidden layers: of the head (default 512, course), or of `mlp` (default 50, course)."""
-    final_norm: bool | None = None
-    """torchvision bodies: a batch norm after the last layer (default no; fastai's `bn_final`)."""
-    widths: Annotated[tuple[int, ...], Field(strict=False, min_length=1)] | None = None
-    """cnn, cnn_bn, resnet: channels after each halving of the picture (default 8, 16, 32, 16, course)."""
-
-    @model_validator(mode="after")
-    def _only_used(self) -> NetworkSettings:
-        used = {"mlp": ("hidden",), "logistic": ()} | dict.fromkeys(_CONVOLUTIONAL, ("widths",))
-        for name in ("dropout", "hidden", "final_norm", "widths"):
-            if getattr(self, name) is not None and name not in used.get(
-                self.name, ("dropout", "hidden", "final_norm")
-            ):
-                raise ValueError(f"{name} has no effect on the network {self.name}")
-        return self
+from models.vision.settings import FLAT, NetworkSettings
 
 
 class ImageClassifier(nn.Module):
@@ -127,7 +82,7 @@ def build_classifier(
             dropout=0.5 if settings.dropout is None else settings.dropout,
             norm=bool(settings.final_norm),
         )
-    elif name in _FLAT:
+    elif name in FLAT:
         if size is None:
             raise ValueError(f"the network {name} sees images of one size: give it")
         hidden = () if name == "logistic" else settings.hidden or small.HIDDEN
