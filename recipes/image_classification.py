@@ -1,13 +1,13 @@
 """Which of N classes does a picture show?
 
-One example of the pets: `images/Abyssinian_107.jpg`, 150 kB of JPEG, label `Abyssinian`. A network sees a batch of
-such pictures and answers a probability for each class; the cross-entropy with the label is what it lowers.
+One example of the pets: `images/Abyssinian_107.jpg`, 150 kB of JPEG, label `Abyssinian`. A network sees a
+batch of such pictures and answers a probability for each class; training lowers its cross-entropy with the label.
 Course: lesson 1 of 2019 and of 2018 (fine-tuning), lesson 2 of 2019 (bears), lesson 7 of both (from scratch).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -36,7 +36,7 @@ class ImageTraining(Training, frozen=True, extra="forbid", strict=True, use_attr
     channels: Literal[1, 3] = 3
     """RGB, or grey."""
     statistics: Literal["imagenet", "training"] = "imagenet"
-    """Mean and deviation that inputs are normalised by: ImageNet's for its weights, or those of the training part."""
+    """Mean and deviation that normalise the input: ImageNet's for its weights, or the training part's own."""
     size: int = Field(default=224, ge=8, le=1024)
     """Pixels a side that the network sees (course: 224)."""
     resize: Literal["crop", "squish", "none"] = "crop"
@@ -69,25 +69,29 @@ class ImageEvaluation(BaseModel, frozen=True, extra="forbid", strict=True, use_a
 
 def learn(items: Items, settings: ImageTraining, cache: Path) -> Learning:
     """Batches of the training and validation parts at each phase's size; classes from the training labels."""
-    from data.images.batches import IMAGENET, channel_statistics, label_vocabulary, open_images
+    from data.images.batches import IMAGENET, ImageBatches, channel_statistics, label_vocabulary
 
     classes = label_vocabulary(items.table(["train"], ["label"])["label"].to_pylist())
 
-    def loaders(phase: Phase) -> tuple[Any, Any]:
-        common = {
-            "vocabulary": classes, "size": phase.size or settings.size, "batch_size": settings.batch_size,
-            "channels": settings.channels, "resize": settings.resize, "cache": cache,
-        }  # fmt: skip
-        train = open_images(
-            items, ["train"], training=True, augmentation=settings.augmentation, seed=settings.seed, **common
+    def train(size: int) -> ImageBatches:
+        return pictures.open_part(
+            items, "train", classes, settings, cache, size=size, augmentation=settings.augmentation
         )
-        return train, open_images(items, ["valid"], training=False, **common)
 
-    statistics = (
-        IMAGENET if settings.statistics == "imagenet" else channel_statistics(
-            items, ["train"], size=settings.size, channels=settings.channels, resize=settings.resize, cache=cache
+    def loaders(phase: Phase) -> tuple[ImageBatches, ImageBatches]:
+        size = phase.size or settings.size
+        return train(size), pictures.open_part(items, "valid", classes, settings, cache, size=size)
+
+    statistics = IMAGENET
+    if settings.statistics == "training":
+        statistics = channel_statistics(
+            items,
+            ["train"],
+            size=settings.size,
+            channels=settings.channels,
+            resize=settings.resize,
+            cache=cache,
         )
-    )  # fmt: skip
     return Learning(loaders=loaders, facts={"classes": classes, **statistics})
 
 
@@ -107,8 +111,9 @@ def network(settings: ImageTraining, facts: Mapping[str, Any]) -> nn.Module:
 
 def start(module: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
     """Load the body from published weights or from another application's network."""
-    from models.vision.classifier import start_from
+    from models.vision.classifier import ImageClassifier, start_from
 
+    assert isinstance(module, ImageClassifier)
     return start_from(module, state)
 
 
@@ -147,10 +152,13 @@ def signature(
         input_name="images",
         output_name="probabilities",
         preprocess={
-            "kind": "encoded_images", "size": settings.size, "channels": settings.channels, "resize": settings.resize,
+            "kind": "encoded_images",
+            "size": settings.size,
+            "channels": settings.channels,
+            "resize": settings.resize,
         },
         labels=tuple(facts["classes"]),
-    )  # fmt: skip
+    )
 
 
 RECIPE = Recipe(

@@ -16,7 +16,8 @@ if TYPE_CHECKING:  # heavy rooms are imported by the functions that need them
 
     from data.archives import Raw
     from data.examples import Items, Reject
-    from models.fit import Batches, Phase
+    from models.fit import Batches
+    from models.phases import Phase
 
 
 class Training(BaseModel, frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True):
@@ -96,7 +97,7 @@ class Recipe:
     tables: Callable[[pa.Table], Iterator[tuple[str, pa.Table]]]
     """(predictions) -> tables for `evaluate/plots/NAME.csv`, beside the learning curve."""
     review: Callable[[pa.Table, Any], pa.Table]
-    """(predictions, evaluate block) -> candidates for corrections: `item_id,action,label` and why, worst first."""
+    """(predictions, evaluate block) -> candidates for corrections (`item_id,action,label`), worst first."""
     signature: Callable[..., Any]
     """(network, facts, fine_tune block, export block) -> `models.export.Program`."""
 

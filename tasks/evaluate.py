@@ -1,4 +1,4 @@
-"""evaluate: weights -> predictions, metrics, tables for DVC's plots, figures, and candidates for corrections."""
+"""evaluate: weights -> predictions, metrics, tables for DVC's plots, figures, candidates for corrections."""
 
 import json
 from collections import Counter

@@ -114,7 +114,8 @@ def load_parameters(path: Path) -> Parameters:
         raw = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
         raise ValueError(f"{path.name} is not valid YAML: {error}") from None
-    return _validate(Parameters, raw, path.name)
+    parameters: Parameters = _validate(Parameters, raw, path.name)
+    return parameters
 
 
 def read_application(name: str, raw: Any) -> tuple[Application, Recipe]:
@@ -148,8 +149,7 @@ def _explain(kind: type[BaseModel], error: Any, where: str) -> str:
     location = [str(part) for part in error["loc"]]
     path = ".".join([where, *location])
     if error["type"] == "extra_forbidden":
-        valid = _fields_at(kind, location[:-1])
-        return f"{path} is no parameter{nearest(location[-1], valid)}"
+        return f"{path} is no parameter{nearest(location[-1], _fields_at(kind, location[:-1]))}"
     if error["type"] == "missing":
         return f"{path} is missing"
     if error["type"] == "literal_error":

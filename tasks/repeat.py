@@ -1,4 +1,4 @@
-"""Repeat split, fine_tune and evaluate over seeds or folds in side workspaces, and write down what came out."""
+"""Repeat split, fine_tune and evaluate over seeds or folds in side workspaces, and record what came out."""
 
 import json
 import os
@@ -23,9 +23,7 @@ OWN = ("split", "fine_tune", "evaluate")
 VERSIONS = ("torch", "torchvision", "numpy", "pillow", "practicum")
 
 
-def repeat(
-    application: str, *, seeds: int = 0, folds: int = 0, workspace: Workspace | None = None
-) -> Path:
+def repeat(application: str, *, seeds: int = 0, folds: int = 0, workspace: Workspace | None = None) -> Path:
     """Run `seeds` repetitions with a split each, or `folds` parts of a cross-validation.
 
     The settings are those of `params.yaml`; seed i replaces `split.seed` and `fine_tune.seed`. Writes
@@ -52,7 +50,8 @@ def repeat(
         split = json.loads((folder / "provenance.json").read_text())["split"]
         part = metrics.get("valid") or metrics["test"]
         runs.append({**changes, "metrics": part, "parts": split["parts"], "seconds": seconds})
-        print(f"{application} {number + 1} of {folds or seeds}: {recipe.metrics[0]} {part[recipe.metrics[0]]:.4f}")
+        reached = f"{recipe.metrics[0]} {part[recipe.metrics[0]]:.4f}"
+        print(f"{application} {number + 1} of {folds or seeds}: {reached}", flush=True)
     provenance = json.loads((folder / "provenance.json").read_text())
     course = entry.export.course
     result = {
@@ -60,7 +59,8 @@ def repeat(
         "title": recipe.title,
         "edition": parameters.edition,
         "data": {
-            key: provenance[key] for key in ("source", "title", "extent", "extent_note", "rows", "rejects", "files")
+            key: provenance[key]
+            for key in ("source", "title", "extent", "extent_note", "rows", "rejects", "files")
         },
         "starts_from": entry.starts_from,
         "settings": {stage: entry.block(stage).model_dump(mode="json") for stage in ("clean", *OWN)},
@@ -99,9 +99,7 @@ def with_changes(parameters: Parameters, application: str, changes: Mapping[str,
     entry = dict(parameters.applications[application])
     for block, fields in changes.items():
         entry[block] = {**(entry.get(block) or {}), **fields}
-    return parameters.model_copy(
-        update={"applications": {**parameters.applications, application: entry}}
-    )
+    return parameters.model_copy(update={"applications": {**parameters.applications, application: entry}})
 
 
 def spread(values: Sequence[float]) -> dict[str, float | int]:

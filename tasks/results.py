@@ -64,9 +64,10 @@ def results_page(root: Path) -> str:
     """docs/results.md."""
     blocks = [
         "# Results",
-        "Generated from `docs/results/*.json` by `make results`; do not edit. Each file holds every run, its seed,"
-        " the settings, digests of the data, hardware and versions. **subset**, **stand-in** and **generated**"
-        " data say that the code runs and learns; only a whole data set can be held against the course's number.",
+        "Generated from `docs/results/*.json` by `make results`; do not edit. Each file holds every run, its"
+        " seed, the settings, digests of the data, hardware and versions. **subset**, **stand-in** and"
+        " **generated** data say that the code runs and learns; only a whole data set can be held against"
+        " the course's number.",
         table(root),
     ]
     for name, result in read_results(root).items():
@@ -93,7 +94,8 @@ def section(name: str, result: dict[str, Any]) -> str:
     return "\n\n".join(
         [
             f"## {name}",
-            f"{result['title']}. Data: {result['data']['title']}, {extent(result)}{f' ({note})' if note else ''};"
+            f"{result['title']}. Data: {result['data']['title']},"
+            f" {extent(result)}{f' ({note})' if note else ''};"
             f" starts from `{result['starts_from']}`; network `{network(result)}`.",
             "\n".join(rows),
             f"Measured: {measured(result)}, by `{result['command']}` on {machine}; {versions};"

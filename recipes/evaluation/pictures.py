@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from data.examples import Items
     from data.images.batches import ImageBatches
+    from data.images.settings import Augmentation
 
 PARTS = ("valid", "test")
 
@@ -48,7 +49,7 @@ def predict(
     for part in PARTS:
         if not items.table([part], ["item_id"]).num_rows:
             continue
-        batches = _open(items, [part], facts, settings, cache)
+        batches = open_part(items, part, facts["classes"], settings, cache)
         labels = items.table([part], ["item_id", "label"])
         probabilities = _probabilities(network, batches, settings, views=evaluation.views)
         tables.append(_rows(part, labels, probabilities, facts["classes"]))
@@ -81,7 +82,7 @@ def _rows(
 def _probabilities(
     network: nn.Module, batches: ImageBatches, settings: Any, *, views: int
 ) -> NDArray[np.float32]:
-    """(N, classes): the mean over the picture and its augmented views. In float32, as exported programs compute."""
+    """(N, classes): the mean over a picture and its augmented views; in float32, as exported programs compute."""
     import torch
 
     from data.images.batches import tta
@@ -100,19 +101,37 @@ def _probabilities(
     return probabilities
 
 
-def _open(
-    items: Items, parts: Sequence[str], facts: Mapping[str, Any], settings: Any, cache: Path
+def open_part(
+    items: Items,
+    part: str,
+    classes: Sequence[str],
+    settings: Any,
+    cache: Path,
+    *,
+    size: int | None = None,
+    batch_size: int | None = None,
+    augmentation: Augmentation | None = None,
 ) -> ImageBatches:
+    """Batches of one part as the settings say; the training part is shuffled and cut at random."""
     from data.images.batches import open_images
 
     return open_images(
-        items, parts, vocabulary=facts["classes"], size=settings.size, batch_size=settings.batch_size,
-        training=False, channels=settings.channels, resize=settings.resize, cache=cache,
-    )  # fmt: skip
+        items,
+        [part],
+        vocabulary=classes,
+        size=size or settings.size,
+        batch_size=batch_size or settings.batch_size,
+        training=part == "train",
+        channels=settings.channels,
+        resize=settings.resize,
+        cache=cache,
+        augmentation=augmentation,
+        seed=settings.seed,
+    )
 
 
 def score(predictions: pa.Table, facts: Mapping[str, Any]) -> dict[str, float]:
-    """error_rate, accuracy, macro_f1 (over the classes that occur) and loss of the labelled rows; {} for none."""
+    """error_rate, accuracy, macro_f1 (of classes that occur) and loss of the labelled rows; {} for none."""
     from sklearn.metrics import accuracy_score, f1_score
 
     rows = predictions.filter(pc.is_valid(predictions["label"]))
@@ -154,7 +173,7 @@ def _confused(rows: pa.Table) -> list[tuple[tuple[str, str], int]]:
 
 
 def review(predictions: pa.Table, evaluation: Any) -> pa.Table:
-    """The labelled pictures with the greatest loss: `action` is left for a person to fill in (course, lesson 2)."""
+    """The labelled pictures with the greatest loss; a person fills in `action` (course, lesson 2 of 2019)."""
     rows = predictions.filter(pc.is_valid(predictions["label"]))
     worst = rows.sort_by([("loss", "descending"), ("item_id", "ascending")]).slice(0, evaluation.candidates)
     return pa.table(
@@ -178,7 +197,7 @@ def interpret(
     evaluation: Any,
     cache: Path,
 ) -> Iterator[Figure]:
-    """Confusion matrix, most confused pairs, top losses, Grad-CAM, and a training batch as the network sees it."""
+    """A training batch as the network sees it, confusion matrix, most confused pairs, top losses, Grad-CAM."""
     from models import figures
 
     classes = facts["classes"]
@@ -200,12 +219,14 @@ def interpret(
             label="pictures",
         ),
     )
-    batches = _open(items, ["valid"], facts, settings, cache)
+    batches = open_part(items, "valid", classes, settings, cache)
     losses = np.array(rows["loss"].to_pylist(), dtype=np.float64)
     worst = np.argsort(-losses, kind="stable")[: evaluation.shown]
     yield _shown("top_losses", batches, rows, worst)
     spaced = np.unique(np.linspace(0, len(losses) - 1, evaluation.shown).round().astype(int))
-    yield _shown("grad_cam", batches, rows, spaced, maps=_heat(network, batches, rows, spaced, classes))
+    heat = _heat(network, batches, rows, spaced, classes)
+    if heat is not None:
+        yield _shown("grad_cam", batches, rows, spaced, maps=heat)
 
 
 def _counts(rows: pa.Table, classes: Sequence[str]) -> NDArray[np.int64]:
@@ -225,40 +246,54 @@ def _shown(
 
     listed = rows.take(pa.array(chosen)).to_pylist()
     titles = [
-        f"{row['predicted']} {row['probability']:.2f}\n{row['label']} (loss {row['loss']:.2f})" for row in listed
+        f"{row['predicted']} {row['probability']:.2f}\n{row['label']} (loss {row['loss']:.2f})"
+        for row in listed
     ]
     pictures = [batches.images[int(index)] for index in chosen]
-    return Figure(name=name, draw=lambda figure: figures.image_grid(figure, pictures, titles=titles, maps=maps))
+    return Figure(
+        name=name, draw=lambda figure: figures.image_grid(figure, pictures, titles=titles, maps=maps)
+    )
 
 
 def _heat(
     network: nn.Module, batches: ImageBatches, rows: pa.Table, chosen: Any, classes: Sequence[str]
-) -> list[Any]:
-    """Grad-CAM of the predicted class, (H, W) in [0, 1] per chosen picture."""
+) -> list[Any] | None:
+    """Grad-CAM of the predicted class, (H, W) in [0, 1] each; None for a network without a map of features."""
     import torch
 
     from models.interpret import grad_cam
+    from models.vision.classifier import ImageClassifier
+
+    assert isinstance(network, ImageClassifier)
 
     pixels = np.stack([batches.images[int(index)] for index in chosen])
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
     predicted = rows.take(pa.array(chosen))["predicted"].to_pylist()
     targets = torch.tensor([classes.index(name) for name in predicted])
-    return list(grad_cam(network, images, targets).numpy())
+    with torch.no_grad():
+        if network.features(images[:1]).dim() != 4:
+            return None
+    return list(grad_cam(network, images, classes=targets).numpy())
 
 
 def _training_batch(
     items: Items, facts: Mapping[str, Any], settings: Any, evaluation: Any, cache: Path
 ) -> Figure:
     """The first training pictures of the first epoch, augmented."""
-    from data.images.batches import open_images
     from models import figures
 
-    batches = open_images(
-        items, ["train"], vocabulary=facts["classes"], size=settings.size, batch_size=evaluation.shown,
-        training=True, channels=settings.channels, resize=settings.resize, cache=cache,
-        augmentation=settings.augmentation, seed=settings.seed,
-    )  # fmt: skip
+    batches = open_part(
+        items,
+        "train",
+        facts["classes"],
+        settings,
+        cache,
+        batch_size=min(evaluation.shown, items.table(["train"], ["item_id"]).num_rows),
+        augmentation=settings.augmentation,
+    )
     images, targets = next(iter(batches.epoch(0)))
     pictures = list(images.permute(0, 2, 3, 1).cpu().numpy())
     titles = [facts["classes"][int(target)] for target in targets]
-    return Figure(name="training_batch", draw=lambda figure: figures.image_grid(figure, pictures, titles=titles))
+    return Figure(
+        name="training_batch", draw=lambda figure: figures.image_grid(figure, pictures, titles=titles)
+    )
