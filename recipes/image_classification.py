@@ -1,7 +1,8 @@
 """Which of N classes does a picture show?
 
 One example of the pets: `images/Abyssinian_107.jpg`, 150 kB of JPEG, label `Abyssinian`. A network sees a
-batch of such pictures and answers a probability for each class; training lowers its cross-entropy with the label.
+batch of such pictures and answers a probability for each class; training lowers the cross-entropy with the
+labels.
 Course: lesson 1 of 2019 and of 2018 (fine-tuning), lesson 2 of 2019 (bears), lesson 7 of both (from scratch).
 """
 

@@ -82,7 +82,7 @@ def _rows(
 def _probabilities(
     network: nn.Module, batches: ImageBatches, settings: Any, *, views: int
 ) -> NDArray[np.float32]:
-    """(N, classes): the mean over a picture and its augmented views; in float32, as exported programs compute."""
+    """(N, classes): the mean over a picture and its augmented views, in float32 as exported programs do."""
     import torch
 
     from data.images.batches import tta
@@ -197,7 +197,7 @@ def interpret(
     evaluation: Any,
     cache: Path,
 ) -> Iterator[Figure]:
-    """A training batch as the network sees it, confusion matrix, most confused pairs, top losses, Grad-CAM."""
+    """A training batch as the network sees it, confusion matrix, confused pairs, top losses, Grad-CAM."""
     from models import figures
 
     classes = facts["classes"]
@@ -258,7 +258,7 @@ def _shown(
 def _heat(
     network: nn.Module, batches: ImageBatches, rows: pa.Table, chosen: Any, classes: Sequence[str]
 ) -> list[Any] | None:
-    """Grad-CAM of the predicted class, (H, W) in [0, 1] each; None for a network without a map of features."""
+    """Grad-CAM of the predicted class, (H, W) in [0, 1] each; None for a network without a feature map."""
     import torch
 
     from models.interpret import grad_cam
