@@ -1,4 +1,4 @@
-"""Stage `download`: the bytes as published, drawn, or the user's own, and a manifest that says what they are."""
+"""Stage `download`: the bytes as published, drawn, or the user's own, and a manifest of what they are."""
 
 import json
 import sys
@@ -38,8 +38,8 @@ class Terms:
 def run(job: Job) -> Receipt:
     """Bring the source of `job` into its output folder; `manifest.json` is written last.
 
-    A source is `sources/NAME.yaml`, or a folder or file of the user's. ValueError where the source, the mirror
-    or the bytes are at fault or consent is missing, OSError where nothing came or the disk is full.
+    A source is `sources/NAME.yaml`, or a folder or file of the user's. ValueError where the source, the
+    mirror or the bytes are at fault or consent is missing, OSError where nothing came or the disk is full.
     """
     written = job.entry.source
     if written.endswith((".yaml", ".yml")):

@@ -72,10 +72,10 @@ def fetch(
 ) -> str:
     """Bring the file to `target` and return its sha256; tries `locations` in order.
 
-    Locations are `http(s)://`, `file://` or paths (relative to `root`). `timeout`: seconds without a byte that
-    end an attempt; `attempts`: fruitless attempts per address, with back-off between them. ValueError where a
-    location gave other bytes than published (nothing of them is kept), OSError where none gave any, or the disk
-    is too full.
+    Locations are `http(s)://`, `file://` or paths (relative to `root`). `timeout`: seconds without a byte
+    that end an attempt; `attempts`: fruitless attempts per address, with back-off between them. ValueError
+    where a location gave other bytes than published (nothing of them is kept), OSError where none gave any,
+    or the disk is too full.
     """
     downloads.mkdir(parents=True, exist_ok=True)
     failures: list[Exception] = []
@@ -176,7 +176,7 @@ def _repeat_attempts(wanted: Wanted, address: str, part: Path, *, timeout: float
 
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type((_PassingError, httpx.TransportError)),
-        wait=tenacity.wait_exponential_jitter(initial=0.25, max=30, jitter=0.25),
+        wait=tenacity.wait_exponential(multiplier=0.25, max=30) + tenacity.wait_random(0, 0.25),
         stop=enough,
         reraise=True,
     )

@@ -42,6 +42,8 @@ FORMATS = {
     "TIFF": ".tif", "PPM": ".ppm",
 }  # fmt: skip
 """Formats taken for pictures, with the suffix they are stored under."""
+OPENERS = tuple(name for name in FORMATS if name != "MPO")
+"""Decoders that may look at foreign bytes; MPO, several JPEGs in one file, is recognised by that of JPEG."""
 
 STATUSES = (
     "ok", "http error", "not an image", "truncated image", "time limit", "redirect loop", "too large",
@@ -92,19 +94,16 @@ def read_lists(source: Path) -> list[UrlList]:
 
 
 def is_lists(source: Path) -> bool:
-    """Whether a folder or zip of the user's holds lists of addresses, and nothing else."""
+    """Whether a folder or zip of the user's holds lists and nothing else: each file opens with an address."""
     if not (source.is_dir() or zipfile.is_zipfile(source)):
         return False
-    lines = 0
     try:
-        for _, text in _list_files(source):
-            for line in filter(None, map(_address_in, text.splitlines())):
-                if not _is_web(line):  # the first ordinary line of a text ends the search
-                    return False
-                lines += 1
-    except ValueError:
+        opening = [
+            next(filter(None, map(_address_in, text.splitlines())), "") for _, text in _list_files(source)
+        ]
+    except ValueError:  # some other kind of file
         return False
-    return lines > 0
+    return any(opening) and all(_is_web(line) for line in opening if line)
 
 
 def fetch_lists(
@@ -120,8 +119,8 @@ def fetch_lists(
     """Write `images.tar` (CLASS/00000001.jpg) and `record.csv` to `output`; returns the record's rows.
 
     `timeout` is the whole time for one address, with retries and however slowly it answers. Relative
-    addresses are below `base`. The order is that of the lists, whichever answer comes first, so the same answers
-    give the same bytes. A failure of one address is a row, never an exception.
+    addresses are below `base`. The order is that of the lists, whichever answer comes first, so the same
+    answers give the same bytes. A failure of one address is a row, never an exception.
     """
     wanted = [
         (each.label, number, address)
@@ -249,8 +248,7 @@ async def _ask(
         return row("no address", "neither http:// nor https://"), b""
     try:
         async with asyncio.timeout(timeout):
-            content = await _get(client, target, attempts)
-            suffix, status, detail = await asyncio.to_thread(_look_at, content)
+            content = await _get(client, target, attempts, timeout)
     except TimeoutError:
         return row("time limit", f"no whole answer in {timeout:g} s"), b""
     except httpx.TimeoutException:
@@ -268,6 +266,7 @@ async def _ask(
         return row("no address", "malformed"), b""
     except (httpx.HTTPError, ssl.SSLError, OSError) as error:
         return row("no connection", _kind_of(error)), b""
+    suffix, status, detail = await asyncio.to_thread(_look_at, content)
     if status != "ok":
         return row(status, detail, bytes=len(content)), b""
     digest = hashlib.sha256(content).hexdigest()
@@ -278,12 +277,13 @@ class _TooLarge(Exception):  # noqa: N818
     pass
 
 
-async def _get(client: httpx.AsyncClient, address: str, attempts: int) -> bytes:
+async def _get(client: httpx.AsyncClient, address: str, attempts: int, timeout: float) -> bytes:
     """The body. Repeats what waiting may mend (overload, a broken connection), not a refusal."""
     async for attempt in tenacity.AsyncRetrying(
         retry=tenacity.retry_if_exception(_may_mend),
-        wait=tenacity.wait_exponential_jitter(initial=0.25, max=10, jitter=0.25),
-        stop=tenacity.stop_after_attempt(attempts),
+        wait=tenacity.wait_exponential(multiplier=0.25, max=10) + tenacity.wait_random(0, 0.25),
+        # the last answer is worth more than a time limit that ends a pause
+        stop=tenacity.stop_after_attempt(attempts) | tenacity.stop_before_delay(timeout),
         reraise=True,
     ):
         with attempt:
@@ -310,7 +310,7 @@ def _look_at(content: bytes) -> tuple[str, str, str]:
     if not content:
         return "", "empty answer", ""
     try:
-        with Image.open(io.BytesIO(content), formats=list(FORMATS)) as image:
+        with Image.open(io.BytesIO(content), formats=OPENERS) as image:
             suffix = FORMATS[image.format or "JPEG"]
             if image.width * image.height <= UNDECODED:
                 image.load()
