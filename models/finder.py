@@ -32,7 +32,7 @@ class RateCurve:
     smoothed: tuple[float, ...]
     """Exponentially weighted mean of `losses`, corrected for its start."""
     steepest: float
-    """Where the smoothed loss falls fastest (fastai's red dot)."""
+    """Where the loss falls fastest (fastai's red dot)."""
     minimum: float
     """A tenth of the rate with the least smoothed loss (course, 2018)."""
     valley: float
@@ -119,12 +119,17 @@ def _sweep(
 
 
 def read_curve(rates: Sequence[float], losses: Sequence[float], smoothed: Sequence[float]) -> RateCurve:
-    """The suggestions of a curve; the first tenth of it is settling and suggests nothing."""
+    """The suggestions of a curve.
+
+    The slope is that of a line through the raw losses of a fifth of the curve: batches differ, and the
+    smoothed loss, which at first is the mean of a few, would fall fastest where there is nothing but noise.
+    """
     if len(rates) < 2:
         raise ValueError("the loss was not finite from the start: look at the data and the network")
-    settled = min(len(rates) // 10, len(rates) - 2)
-    slopes = torch.gradient(torch.tensor(smoothed, dtype=torch.float64))[0]
-    steepest = settled + int(slopes[settled:].argmin())
+    reach = max(len(rates) // 10, 1)
+    slopes = [_slope(losses[max(place - reach, 0) : place + reach + 1]) for place in range(len(losses))]
+    inner = range(reach, len(losses) - reach) or range(len(losses))
+    steepest = min(inner, key=slopes.__getitem__)
     least = min(range(len(smoothed)), key=smoothed.__getitem__)
     start, end = _longest_fall(smoothed)
     return RateCurve(
@@ -135,6 +140,13 @@ def read_curve(rates: Sequence[float], losses: Sequence[float], smoothed: Sequen
         minimum=rates[least] / 10,
         valley=rates[start + 2 * (end - start) // 3],
     )
+
+
+def _slope(values: Sequence[float]) -> float:
+    """Slope of the least-squares line through values at equal distances."""
+    middle, mean = (len(values) - 1) / 2, sum(values) / len(values)
+    rise = sum((place - middle) * (value - mean) for place, value in enumerate(values))
+    return rise / sum((place - middle) ** 2 for place in range(len(values)))
 
 
 def _longest_fall(values: Sequence[float]) -> tuple[int, int]:

@@ -18,7 +18,7 @@ class Spatial(Protocol):
         ...
 
 
-def grad_cam(network: Spatial, images: Tensor, *, classes: Tensor | None = None) -> Tensor:
+def grad_cam(network: Spatial, images: Tensor, classes: Tensor | None = None) -> Tensor:
     """Where evidence for a class lies (Selvaraju 2016): heat maps (N, H, W) in [0, 1], of the images' size.
 
     images: as the network takes them. classes (N,): which class to explain; the predicted one by default.

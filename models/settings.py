@@ -43,6 +43,8 @@ class OptimiserSettings(BaseModel, frozen=True, extra="forbid", strict=True, use
                 raise ValueError(
                     f"{name} has no effect on {self.name}; it uses {', '.join(_USED[self.name])}"
                 )
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov needs momentum above 0")
         return self
 
     def has_momentum(self) -> bool:

@@ -15,6 +15,23 @@ WIDTHS = (8, 16, 32, 16)
 """Channels after each convolution of stride 2 (lesson 7 of 2019; the head is the fifth)."""
 
 
+class FlatPixels(nn.Module):
+    """Images (N, C, H, W) to rows (N, `pixels`). ValueError where they are of another size."""
+
+    def __init__(self, pixels: int) -> None:
+        super().__init__()
+        self.pixels = pixels
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Flatten."""
+        if images.shape[1:].numel() != self.pixels:
+            raise ValueError(
+                f"this network sees images of {self.pixels} values, not of {tuple(images.shape[1:])};"
+                " it cannot change the size between phases"
+            )
+        return images.flatten(1)
+
+
 class Residual(nn.Module):
     """x + two convolutions of x (lesson 7 of 2019: `res_block`)."""
 
@@ -40,7 +57,7 @@ def convolution(inward: int, outward: int, *, stride: int = 2, norm: bool = True
 
 def build_flat(pixels: int, classes: int, *, hidden: Sequence[int]) -> tuple[nn.Sequential, nn.Sequential]:
     """Body and head of an MLP on `pixels` values per image; logistic regression where `hidden` is empty."""
-    body: list[nn.Module] = [nn.Flatten()]
+    body: list[nn.Module] = [FlatPixels(pixels)]
     for wide, narrow in pairwise([pixels, *hidden]):
         body += [nn.Linear(wide, narrow), nn.ReLU(inplace=True)]
     return _initialised(body, [nn.Linear([pixels, *hidden][-1], classes)])
