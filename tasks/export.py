@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from recipes.recipe import FOLDER
+from tasks.evaluate import read_settings
+from tasks.fine_tune import write_json
 from tasks.pipeline import Job, Receipt
 
 if TYPE_CHECKING:
@@ -73,11 +75,6 @@ def run(job: Job) -> Receipt:
     shutil.copyfile(evaluated / "metrics.json", job.output / "metrics.json")
     size = sum(file.stat().st_size for file in job.output.rglob("*") if file.is_file())
     return Receipt(rows=len(program.example), bytes=size, digest=folder_digest(job.output), numbers=found)
-
-
-def read_settings(job: Job, tuned: Path) -> Any:
-    """The `fine_tune` block that the weights were trained with, from beside them."""
-    return job.recipe.blocks["fine_tune"].model_validate_json((tuned / "settings.json").read_text())
 
 
 def find_predictor(kind: str) -> ModuleType:
@@ -203,11 +200,6 @@ def folder_digest(folder: Path) -> str:
             content = hashlib.file_digest(stream, "sha256").hexdigest()
         digest.update(f"{content}  {file.relative_to(folder).as_posix()}\n".encode())
     return digest.hexdigest()
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Sorted and indented, so that equal values are equal bytes."""
-    path.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
 def write_yaml(path: Path, value: Mapping[str, Any]) -> None:

@@ -34,6 +34,12 @@ BUNDLE = {"prepare": "data/images/prepare.py"}
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "pillow", "torch")
 """Distributions that this file and its bundle import."""
 
+SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+"""Files that `predict` takes from a folder; a file that is named itself is tried whatever its name."""
+
+USAGE = 'model.predict(pd.DataFrame({"image": [open("photo.jpg", "rb").read()]}))'
+"""For the card."""
+
 SIGNATURE = ModelSignature(
     inputs=Schema([ColSpec(DataType.binary, "image")]),
     outputs=Schema(
@@ -87,14 +93,17 @@ class Predictor(mlflow.pyfunc.PythonModel):  # type: ignore[misc,name-defined]
         """uint8 (H, W, C) of every row, all of one size, or one error that names all faulty rows."""
         images, faults = [], []
         for row, value in enumerate(model_input["image"]):
+            name = f"row {row} of column `image`"
             try:
-                image = self.prepare.prepare(as_bytes(value), **self.options)
-                wanted = self.options["size"]
-                if image.shape[:2] != (wanted, wanted):
-                    raise ValueError(f"it is {image.shape[1]} x {image.shape[0]}, not {wanted} x {wanted}")
+                image = self.prepare.prepare(as_bytes(value, name=name), name=name, **self.options)
+            except ValueError as error:
+                faults.append(str(error))
+                continue
+            (height, width), size = image.shape[:2], self.options["size"]
+            if height == width == size:
                 images.append(image)
-            except (ValueError, OSError) as error:
-                faults.append(f"row {row} of column `image`: {error}")
+            else:  # only where the preprocessing leaves images as they are
+                faults.append(f"{name}: {width} x {height} pixels, but the network takes {size} x {size}")
         if faults:
             raise MlflowException("; ".join(faults), error_code=INVALID_PARAMETER_VALUE)
         return images
@@ -110,15 +119,15 @@ def load_module(path: Path) -> ModuleType:
     return module
 
 
-def as_bytes(value: object) -> bytes:
+def as_bytes(value: object, *, name: str) -> bytes:
     """Encoded bytes as they come, or of base64 text. ValueError for anything else."""
     if isinstance(value, str):
         try:
             return base64.b64decode(value, validate=True)
         except binascii.Error as error:
-            raise ValueError(f"text must be base64 ({error})") from None
+            raise ValueError(f"{name}: text must be base64 ({error})") from None
     if not isinstance(value, bytes | bytearray | memoryview):
-        raise ValueError(f"encoded bytes are wanted, not {type(value).__name__}")
+        raise ValueError(f"{name}: encoded bytes are wanted, not {type(value).__name__}")
     return bytes(value)
 
 
@@ -137,6 +146,11 @@ def example_of(example: torch.Tensor) -> tuple[pd.DataFrame, torch.Tensor, dict[
         encoded.append(buffer.getvalue())
     files = {f"{row}.png": data for row, data in enumerate(encoded)}
     return pd.DataFrame({"image": encoded}), as_tensor(list(pixels)), files
+
+
+def rows_of(files: Sequence[Path]) -> pd.DataFrame:
+    """What `predict` takes, from files."""
+    return pd.DataFrame({"image": [file.read_bytes() for file in files]})
 
 
 def request(rows: pd.DataFrame) -> dict[str, Any]:

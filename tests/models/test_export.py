@@ -1,0 +1,139 @@
+"""Exported programs agree with the network and hold nothing of the machine; one that differs is refused."""
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from models.export import (
+    TOLERANCES,
+    Program,
+    batch_of,
+    differences,
+    onnx_runner,
+    precision,
+    to_onnx,
+    to_torch_export,
+    tolerance_of,
+)
+from models.settings import ExportSettings
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def make_program(dtype: torch.dtype = torch.float32) -> Program:
+    """Convolution, batch norm and a head: what export has to carry over, in 2 kB."""
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(8, 3), nn.Softmax(1),
+    )  # fmt: skip
+    return Program(
+        module=network.to(dtype).eval(), example=torch.rand(2, 3, 16, 16, dtype=dtype), input_name="images",
+        output_name="probabilities", preprocess={"kind": "encoded_images"}, labels=("a", "b", "c"),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def program() -> Program:
+    return make_program()
+
+
+@pytest.fixture(scope="module")
+def files(program: Program, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("programs")
+    exported = to_torch_export(program)
+    torch.export.save(exported, folder / "program.pt2")
+    to_onnx(program, exported).save(folder / "program.onnx")
+    return folder
+
+
+def test_reloaded_forms_agree_with_the_network_on_every_batch_size(program: Program, files: Path) -> None:
+    forms = {
+        "torch.export": torch.export.load(files / "program.pt2").module(),
+        "ONNX": onnx_runner(str(files / "program.onnx")),
+    }
+    found = differences(program, forms, tolerance=1e-6)
+    assert found["torch.export"] == 0
+    assert 0 <= found["ONNX"] <= 1e-6
+    assert forms["ONNX"](batch_of(program, 7)).shape == (7, 3)
+
+
+def test_onnx_program_is_valid_and_names_its_sides(files: Path) -> None:
+    model = onnx.load(files / "program.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    assert [value.name for value in model.graph.input] == ["images"]
+    assert [value.name for value in model.graph.output] == ["probabilities"]
+    dimensions = model.graph.input[0].type.tensor_type.shape.dim
+    assert [each.dim_param or each.dim_value for each in dimensions] == ["batch", 3, 16, 16]
+
+
+def test_another_process_in_another_folder_writes_the_same_bytes(files: Path, tmp_path: Path) -> None:
+    code = f"""
+        import sys
+        sys.path[:0] = [{str(ROOT)!r}, {str(Path(__file__).parent)!r}]
+        import torch
+        from models.export import to_onnx, to_torch_export
+        from test_export import make_program
+        program = make_program()
+        exported = to_torch_export(program)
+        torch.export.save(exported, "program.pt2")
+        to_onnx(program, exported).save("program.onnx")
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=tmp_path, check=True)
+    for name in ("program.pt2", "program.onnx"):
+        assert (tmp_path / name).read_bytes() == (files / name).read_bytes(), name
+
+
+def test_programs_hold_no_path_of_this_machine(files: Path) -> None:
+    for name in ("program.pt2", "program.onnx"):
+        content = (files / name).read_bytes()
+        for trace in (b"site-packages", b".py", str(ROOT).encode(), str(files).encode(), b"stack_trace"):
+            assert trace not in content, (name, trace)
+
+
+@pytest.mark.parametrize("by", [1e-3, float("nan")])
+def test_a_form_that_differs_is_named_with_batch_and_amount(program: Program, by: float) -> None:
+    def wrong_on_five(batch: Tensor) -> Tensor:
+        with torch.no_grad():
+            output: Tensor = program.module(batch)
+        return output + by if len(batch) == 5 else output
+
+    message = rf"ONNX differs from the network by ({by:.3g}|nan) on a batch of 5; tolerated are 1e-05"
+    with pytest.raises(ValueError, match=message):
+        differences(program, {"ONNX": wrong_on_five}, tolerance=1e-5)
+
+
+def test_a_form_with_another_shape_is_refused(program: Program) -> None:
+    with pytest.raises(ValueError, match=r"answers the stored example with shape \(2, 2\)"):
+        differences(program, {"torch.export": lambda batch: program.module(batch)[:, :2]}, tolerance=1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_tolerance_follows_the_lowest_precision(dtype: torch.dtype) -> None:
+    program = make_program(dtype)
+    assert precision(program) == dtype
+    assert tolerance_of(program, ExportSettings()) == TOLERANCES[dtype]
+    assert tolerance_of(program, ExportSettings(tolerance=0.5)) == 0.5
+
+
+def test_compared_batches_stay_in_the_range_of_the_example(program: Program) -> None:
+    batch = batch_of(program, 5)
+    assert batch.shape == (5, 3, 16, 16)
+    assert batch.min() >= 0
+    assert batch.max() <= 1
+    torch.testing.assert_close(batch[4], program.example[0] / 2)
+
+
+@pytest.mark.parametrize(
+    "block", [{"tolerance": 0.0}, {"submission": {"label": "dog", "clip": 0.5}}, {"onxx": True}]
+)
+def test_settings_out_of_range_are_refused(block: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        ExportSettings.model_validate(block)
