@@ -1,0 +1,204 @@
+"""Which example is held out: drawn anew (random, stratified, by group, by time) or as published."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from data.examples import PARTS
+
+Rows = npt.NDArray[np.int64]
+OUT = ""
+"""In place of a part: the example is left out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Division:
+    """The part of every row of the index, and what had to be decided on the way."""
+
+    parts: npt.NDArray[Any]
+    """One of PARTS per row, or OUT."""
+    small_classes: dict[str, int] = field(default_factory=dict)
+    """Examples of each class that has fewer than there are parts."""
+    unseen_classes: dict[str, int] = field(default_factory=dict)
+    """Held-out examples of each class that training never sees."""
+
+
+def divide(
+    index: pd.DataFrame, *, method: str, valid: float, test: float, seed: int, small_classes: str = "train",
+    ties: Iterable[tuple[int, int]] = (),
+) -> Division:  # fmt: skip
+    """Give every row a part. `index`: columns item_id, label, part, group, time, digest, sorted by item_id.
+
+    Equal content (digest) and `ties` (pairs of row numbers) always share a part in a draw; unlabelled
+    examples among labelled ones are never drawn, they are test. A class with fewer examples than parts goes
+    to training or is left out (`small_classes`); by time it stays where its time puts it. ValueError where
+    the method lacks its column, a part would be empty, or the published parts are incomplete.
+    """
+    if valid + test >= 1:
+        raise ValueError(
+            f"split.valid + split.test is {valid + test:g}; below 1, so that something is trained on"
+        )
+    if method == "published":
+        return _report(index, _published(index), {})
+    labels = index["label"]
+    fixed = labels.isna() & (index["part"].eq("test") | labels.notna().any())
+    parts = np.where(fixed, "test", OUT).astype(object)
+    drawn = np.flatnonzero(~fixed)
+    counts = labels[drawn].value_counts()
+    small = {str(name): int(count) for name, count in counts.items() if count < 1 + (valid > 0) + (test > 0)}
+    is_small = labels.isin(list(small)).to_numpy()
+    if small_classes == "reject":
+        drawn = drawn[~is_small[drawn]]
+    if not len(drawn):
+        raise ValueError("no example is left to draw from; look at split.small_classes and clean.unlabelled")
+    if method == "time":
+        parts[drawn] = _by_time(index.loc[drawn], valid=valid, test=test)
+    else:
+        units = _units(index.loc[drawn], list(ties), group=method == "group")
+        keep = np.isin(units, units[is_small[drawn]])  # with their class too small, or tied to such a one
+        strata = labels[drawn].to_numpy() if method == "stratified" else np.full(len(drawn), "all", object)
+        if method == "stratified" and labels.isna().all():
+            raise ValueError("split.method is stratified, but no example has a label; use random")
+        parts[drawn] = "train"
+        share = len(drawn) / max((~keep).sum(), 1)  # small classes count for the shares, but are not drawn
+        parts[drawn[~keep]] = _draw(
+            units[~keep], strata[~keep], valid=valid * share, test=test * share, seed=seed
+        )
+    _check_filled(parts, len(drawn), valid=valid, test=test)
+    return _report(index, parts, small)
+
+
+def _draw(units: Rows, strata: npt.NDArray[Any], *, valid: float, test: float, seed: int) -> npt.NDArray[Any]:
+    """Whole units at random into valid and test, per stratum; a unit counts to the stratum of its first row."""
+    random = np.random.default_rng(seed)
+    parts = np.full(len(units), "train", dtype=object)
+    names, first, inverse, sizes = np.unique(
+        units, return_index=True, return_inverse=True, return_counts=True
+    )
+    stratum = np.unique(strata[first].astype(str), return_inverse=True)[1]
+    part_of = np.full(len(names), "train", dtype=object)
+    totals = np.bincount(stratum, weights=sizes).astype(np.int64)
+    quotas = {"valid": _quotas(totals, valid), "test": _quotas(totals, test)}
+    for number in range(len(totals)):
+        left = random.permutation(np.flatnonzero(stratum == number))
+        for part, quota in quotas.items():
+            chosen = _take(left, sizes, int(quota[number]))
+            part_of[chosen] = part
+            left = left[~np.isin(left, chosen)]
+    parts[:] = part_of[inverse]
+    return parts
+
+
+def _take(units: Rows, sizes: Rows, quota: int) -> Rows:
+    """From the front whatever still fits; where nothing does, the smallest unit, but never the last one."""
+    chosen: list[int] = []
+    for unit in units.tolist():
+        if quota <= 0:
+            break
+        if sizes[unit] <= quota and len(chosen) + 1 < len(units):
+            chosen.append(unit)
+            quota -= int(sizes[unit])
+    if not chosen and quota > 0 and len(units) > 1:
+        chosen = [int(units[np.argmin(sizes[units])])]
+    return np.array(chosen, dtype=np.int64)
+
+
+def _quotas(totals: Rows, share: float) -> Rows:
+    """Examples per stratum: proportional by largest remainder, at least one of each where any is wanted."""
+    exact = totals * share
+    quotas = np.floor(exact + 1e-9).astype(np.int64)
+    lacking = round(float(totals.sum()) * share) - int(quotas.sum())
+    largest = np.argsort(-(exact - quotas), kind="stable")[: max(lacking, 0)]
+    quotas[largest] += 1
+    return np.maximum(quotas, 1) if share > 0 else quotas
+
+
+def _units(index: pd.DataFrame, ties: list[tuple[int, int]], *, group: bool) -> Rows:
+    """A number per row, equal for rows that must share a part: content, ties, and group where asked for."""
+    place = pd.Series(np.arange(len(index)), index=index.index)
+    links = [_links(index["digest"])]
+    if group:
+        if index["group"].isna().all():
+            raise ValueError("split.method is group, but no example has a group; set clean.group")
+        links.append(_links(index["group"]))
+    inside = [
+        (place[left], place[right]) for left, right in ties if left in place.index and right in place.index
+    ]
+    if inside:
+        links.append(np.array(inside, dtype=np.int64).T)
+    source, target = np.concatenate(links, axis=1)
+    graph = coo_array((np.ones(len(source), dtype=bool), (source, target)), shape=(len(index), len(index)))
+    return connected_components(graph, directed=False)[1].astype(np.int64)
+
+
+def _links(values: "pd.Series[str]") -> Rows:
+    """Each row with a value, linked to the first row that has it."""
+    codes = pd.factorize(values)[0]
+    rows = np.flatnonzero(codes >= 0)
+    first = np.unique(codes[rows], return_index=True)[1]
+    return np.stack([rows, rows[first][codes[rows]]])
+
+
+def _by_time(index: pd.DataFrame, *, valid: float, test: float) -> npt.NDArray[Any]:
+    """The latest examples are test, those before them valid; equal times are never separated."""
+    missing = index.index[index["time"].isna()]
+    if len(missing):
+        raise ValueError(
+            f"split.method is time, but {len(missing)} of {len(index)} examples have none"
+            f" (first: {index['item_id'][missing[0]]!r}); set clean.time"
+        )
+    times = np.sort(index["time"].to_numpy())
+    parts = np.full(len(index), "train", dtype=object)
+    count = len(times)
+    for part, share in (("valid", valid + test), ("test", test)):
+        first = count - round(count * share)
+        if share > 0 and first < count:
+            boundary = times[first]
+            if first and times[first - 1] == boundary:  # a tie: all of it goes to the earlier part
+                later = times[times > boundary]
+                boundary = later[0] if len(later) else boundary
+            parts[index["time"].to_numpy() >= boundary] = part
+    return parts
+
+
+def _published(index: pd.DataFrame) -> npt.NDArray[Any]:
+    without = index.index[index["part"].isna()]
+    if len(without):
+        raise ValueError(
+            f"split.method is published, but {len(without)} of {len(index)} examples lie in no published part"
+            f" (first: {index['item_id'][without[0]]!r}); name their folder in clean.parts, or use stratified"
+        )
+    published = set(index["part"])
+    for part in ("train", "valid"):
+        if part not in published:
+            raise ValueError(
+                f"split.method is published, but there is no part {part} (there is {', '.join(sorted(published))});"
+                f" map a folder or list to {part} in clean.parts or clean.lists, or use stratified"
+            )
+    return index["part"].to_numpy(dtype=object)
+
+
+def _check_filled(parts: npt.NDArray[Any], count: int, *, valid: float, test: float) -> None:
+    for part, wanted in (("train", True), ("valid", valid > 0), ("test", test > 0)):
+        if wanted and not (parts == part).any():
+            raise ValueError(
+                f"the {part} part would be empty: {count} examples, split.valid {valid:g}, split.test {test:g};"
+                " change the shares or the method"
+            )
+
+
+def _report(index: pd.DataFrame, parts: npt.NDArray[Any], small: dict[str, int]) -> Division:
+    trained = set(index["label"][parts == "train"].dropna())
+    held_out = index["label"][np.isin(parts, PARTS[1:])].dropna()
+    unseen = held_out[~held_out.isin(trained)].value_counts() if trained else held_out[:0].value_counts()
+    return Division(
+        parts=parts,
+        small_classes=dict(sorted(small.items())),
+        unseen_classes={str(name): int(count) for name, count in sorted(unseen.items())},
+    )
