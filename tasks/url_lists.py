@@ -15,6 +15,7 @@ import tarfile
 import threading
 import zipfile
 from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -129,6 +130,8 @@ def fetch_lists(
     ]
 
     async def run() -> list[Row]:
+        # names are looked up and pictures decoded in threads; asyncio's own few would make addresses wait
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2 * workers))
         rows = []
         with (
             tarfile.open(output / "images.tar", "w") as tar,
