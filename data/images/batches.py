@@ -62,8 +62,8 @@ def channel_statistics(
     margin: float = MARGIN,
     limit: int | None = None,
 ) -> dict[str, list[float]]:
-    """Mean and standard deviation (`mean`, `std`) of each channel in [0, 1] over the cached pixels of `parts`: what a
-    network from scratch normalises its inputs by."""
+    """Mean and deviation (`mean`, `std`) of each channel in [0, 1] over the training pixels of `parts`, which
+    normalise the inputs of a network from scratch."""
     return pixel_statistics(
         open_pixels(
             items,

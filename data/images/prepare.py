@@ -30,9 +30,9 @@ TURNS = {
 """What turns an image of that orientation upright; from 5 on, width and height change places."""
 
 KEPT_DETAIL = 2
-"""A JPEG may be decoded at an eighth, a quarter or half of its scale, never below this multiple of the wanted
-side: the antialiased resize that follows leaves no visible difference, and decoding is up to 4 times as
-fast."""
+"""A JPEG may be decoded at half, a quarter or an eighth of its scale, never below this multiple of the wanted
+side, which is up to 4 times as fast. Photographs of 400 pixels brought to 64 differ from a full decode by 1.3 of
+255 levels in the mean; evaluation and serving do the same, so that it cannot come between them."""
 
 
 def prepare(
@@ -115,7 +115,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _in_mode(image: Image.Image, mode: str) -> Image.Image:
-    """As in cleaning, transparent pixels turn white and deep grey keeps its upper eight bits, where Pillow clips."""
+    """As in cleaning: transparent pixels turn white, deep grey keeps its upper eight bits (Pillow clips)."""
     if image.mode == "F":
         raise ValueError("mode F has no stated range of values")
     if image.mode.startswith("I"):
