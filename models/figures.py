@@ -1,6 +1,6 @@
 """Arrays drawn onto matplotlib figures: what every family's interpretation is made of."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -69,11 +69,11 @@ def bars(figure: Any, names: Sequence[str], values: Sequence[float], *, label: s
 def curve(
     figure: Any,
     x: Sequence[float],
-    lines: dict[str, Sequence[float]],
+    lines: Mapping[str, Sequence[float]],
     *,
     label: str,
     logarithmic: bool = False,
-    marks: dict[str, float] | None = None,
+    marks: Mapping[str, float] | None = None,
 ) -> None:
     """Lines over a common axis; `marks` are named vertical lines."""
     figure.set_size_inches(7, 4)
