@@ -1,0 +1,237 @@
+"""The command line: see, run, try, register and repair. `python -m flows COMMAND --help` explains each."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows import server
+from tasks.failure import explained
+from tasks.workspace import checkout
+
+app = typer.Typer(
+    name="python -m flows", help=__doc__, no_args_is_help=True, add_completion=False,
+    pretty_exceptions_enable=False, rich_markup_mode=None,
+)  # fmt: skip
+Application = Annotated[str, typer.Argument(metavar="APP", help="an application of params.yaml")]
+
+
+@app.command("list")
+def list_applications() -> None:
+    """Every application with its recipe, source and last result."""
+    with explained("list"):
+        from flows.explain import overview
+
+        print("\n".join(overview(checkout())))
+
+
+@app.command()
+def explain(application: Application) -> None:
+    """Stages, paths, parameters and where each comes from, and one example on its way."""
+    with explained(f"explain {application}"):
+        from flows.explain import explain as lines
+
+        for line in lines(application, checkout()):
+            print(line)
+
+
+@app.command()
+def run(
+    applications: Annotated[list[str], typer.Argument(metavar="APP...", help="applications, or `all`")],
+    force: Annotated[bool, typer.Option(help="run every stage again, current or not")] = False,
+) -> None:
+    """Bring applications up to date, stage by stage, in this process, as a Prefect flow."""
+    for application in _chosen(applications):
+        with explained(f"run {application}"):
+            _require(application)
+            from flows.chain import run_application, summary
+
+            done = run_application(application, force=force)
+            print(f"{application}: {summary(done)}")
+    for application in _chosen(applications):
+        _say_where(application)
+
+
+@app.command()
+def forecast(application: Application) -> None:
+    """What a run will fetch and need: bytes, disk, memory, hours if known, licence."""
+    with explained(f"forecast {application}"):
+        from tasks.forecast import forecast as look_ahead
+
+        print(look_ahead(application).text())
+
+
+@app.command()
+def consent(
+    application: Application,
+    yes: Annotated[bool, typer.Option("--yes", help="accept without being asked")] = False,
+) -> None:
+    """Read and accept the terms of data that is for non-commercial use only."""
+    with explained(f"consent {application}"):
+        from tasks.consent import record_consent
+        from tasks.forecast import forecast as look_ahead
+
+        ahead = look_ahead(application)
+        if ahead.consent is None:
+            print(f"{ahead.source}: {ahead.licence}. No consent is asked for.")
+            return
+        print(f"{ahead.title}: {ahead.licence}")
+        if not yes and not typer.confirm("Do you accept these terms?"):
+            raise ValueError("not accepted; nothing was recorded")
+        print(f"recorded in {record_consent(ahead.source, ahead.licence, workspace=checkout())}")
+
+
+@app.command()
+def edition(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="a file of editions/, such as sample")
+    ] = None,
+    mirror: Annotated[
+        str | None, typer.Option(help="folder or address with a MANIFEST.json; '' for none")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="path.to.key=value", help="a single value, typed as in YAML"),
+    ] = None,
+) -> None:
+    """Write an edition, a mirror or single values into params.yaml; its comments stay."""
+    with explained(f"edition {name or ''}".strip()):
+        from flows.editions import apply
+
+        if name is None and mirror is None and not settings:
+            raise ValueError("name an edition, a --mirror or a --set path.to.key=value")
+        changed = apply(Path.cwd(), name, mirror=mirror, settings=settings)
+        print("\n".join(changed) or "params.yaml has these values already")
+
+
+@app.command("find-rate")
+def find_rate(application: Application) -> None:
+    """Train a few steps while the learning rate rises, and draw the loss over it."""
+    with explained(f"find-rate {application}"):
+        from tasks.rates import find_rates
+
+        print(find_rates(application))
+
+
+@app.command()
+def repeat(
+    application: Application,
+    seeds: Annotated[int, typer.Option(help="repetitions with a seed and a split each")] = 0,
+    folds: Annotated[int, typer.Option(help="parts of a cross-validation")] = 0,
+) -> None:
+    """Repeat split to evaluate in side workspaces, and write docs/results/APP.json."""
+    with explained(f"repeat {application}"):
+        from tasks.repeat import repeat as repetitions
+
+        path = repetitions(application, seeds=seeds, folds=folds)
+        print(f"written: {path.relative_to(Path.cwd())} (`python -m flows results` makes the page from it)")
+
+
+@app.command()
+def results() -> None:
+    """Make docs/results.md and the README's table from docs/results/*.json."""
+    with explained("results"):
+        from tasks.results import write_results
+
+        changed = [str(path.relative_to(Path.cwd())) for path in write_results(Path.cwd())]
+        print("\n".join(changed) or "both are up to date")
+
+
+@app.command()
+def predict(
+    application: Application,
+    paths: Annotated[list[Path], typer.Argument(metavar="FILE|FOLDER...", help="what to predict")],
+) -> None:
+    """Answers of the exported model for files and folders, as CSV."""
+    with explained(f"predict {application}"):
+        from tasks.predict import predict as answers
+
+        print(answers(application, paths).to_csv(index=False), end="")
+
+
+@app.command()
+def register(application: Application) -> None:
+    """Register the export in MLflow, once per digest, as challenger; champion if it is better."""
+    with explained(f"register {application}"):
+        from tasks.register import register as enter
+
+        entered = enter(application)
+        news = "new" if entered.created else "registered before"
+        print(f"{entered.name} version {entered.version} ({news}), digest {entered.digest}")
+        print(f"champion: version {entered.champion}; {entered.reason}")
+
+
+@app.command()
+def where(applications: Annotated[list[str], typer.Argument(metavar="APP...")]) -> None:
+    """Where metrics, figures, the exported model and the record of runs are."""
+    for application in _chosen(applications):
+        _say_where(application)
+
+
+@app.command()
+def ui(port: Annotated[int, typer.Option(help="of the loopback")] = 5000) -> None:
+    """MLflow's pages on the runs of this checkout."""
+    with explained("ui"):
+        from tasks.tracking import open_store
+
+        store = open_store(checkout())
+        if store.artifacts is None:
+            print(f"runs are recorded at {store.uri}; open that address")
+            return
+        assert store.client  # makes the tables
+        command = [
+            sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
+            "--backend-store-uri", store.uri, "--default-artifact-root", store.artifacts.as_uri(),
+        ]  # fmt: skip
+        os.execv(sys.executable, command)
+
+
+@app.command()
+def doctor() -> None:
+    """Check installation, disk, accelerator and stores; exit status 1 where something is wrong."""
+    from flows.doctor import examine
+
+    bad = False
+    for finding in examine(checkout()):
+        print(finding, flush=True)
+        bad = bad or finding.good is False
+    raise typer.Exit(1 if bad else 0)
+
+
+def _chosen(names: list[str]) -> list[str]:
+    if names != ["all"]:
+        return names
+    with explained("all"):
+        from tasks.parameters import load_parameters
+
+        return list(load_parameters(Path.cwd() / "params.yaml").applications)
+
+
+def _require(application: str) -> None:
+    """Name faults of the whole entry before Prefect or DVC start: theirs would be harder to read."""
+    from tasks.parameters import load_parameters
+
+    load_parameters(Path.cwd() / "params.yaml").application(application)
+
+
+def _say_where(application: str) -> None:
+    with explained(f"where {application}"):
+        from flows.explain import headline
+        from tasks.parameters import load_parameters
+        from tasks.tracking import tracking_uri
+
+        workspace = checkout()
+        _, recipe = load_parameters(workspace.root / "params.yaml").application(application)
+        evaluated = workspace.folder(application, "evaluate").relative_to(workspace.root)
+        print(f"{application}: {headline(workspace, application, recipe)}")
+        print(f"  metrics  {evaluated / 'metrics.json'} (`dvc metrics show`, `dvc plots show`)")
+        print(f"  figures  {evaluated / 'figures'}")
+        print(f"  model    {workspace.folder(application, 'export').relative_to(workspace.root)}")
+        print(f"  runs     `make ui` shows MLflow's pages on {tracking_uri(workspace)}")
+
+
+if __name__ == "__main__":
+    server.prepare(Path.cwd())
+    app()

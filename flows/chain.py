@@ -1,0 +1,104 @@
+"""The chain as a Prefect flow: Prefect says when, where and how often to try, DVC what needs to be done."""
+
+import errno
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.states import Completed, State
+
+from tasks import versioning
+from tasks.pipeline import STAGES, Stage, run_stage
+
+RETRY_SECONDS = (10, 60)
+"""Pauses before the retries of a stage: short for a hiccup, longer for a server that restarts."""
+NETWORK = {
+    errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.EHOSTUNREACH, errno.ENETUNREACH,
+    errno.ETIMEDOUT, errno.EPIPE, errno.EAGAIN,
+}  # fmt: skip
+
+
+@flow(name="application", flow_run_name="{application}")
+def run_application(application: str, force: bool = False) -> dict[str, str]:
+    """Bring `export@application` up to date in the current checkout; returns what was done by stage.
+
+    One question to DVC says which stages are current. The others are restored from DVC's cache or remote
+    where their inputs were ever run before, else run in this process and recorded. `force` runs the
+    application's own stages whether current or not. A failed stage fails the flow with its reason.
+    """
+    root = Path.cwd()
+    plan = versioning.plan(root, f"export@{application}")
+    current = versioning.current(root, plan)
+    pull = current != set(plan) and versioning.fetch_run_cache(root)
+    done: dict[str, str] = {}
+    for name in plan:
+        changed = any(how != "current" for how in done.values())
+        stage, _, owner = name.partition("@")
+        again = force and owner == application
+        known = (
+            "no" if again else "ask" if changed and name in current else "yes" if name in current else "no"
+        )
+        done[name] = TASKS[stage](name, known, restore=not again, pull=pull)
+    return done
+
+
+def walk(name: str, current: str, restore: bool = True, pull: bool = False) -> State[str]:
+    """One stage: found current, restored, or run and recorded. `current` is `yes`, `no` or `ask`."""
+    root = Path.cwd()
+    if current == "yes" or (current == "ask" and versioning.current(root, [name])):
+        return _ended(name, "current", "Cached")
+    if restore and versioning.restore(root, name, pull=pull):
+        return _ended(name, "restored", "Cached")
+    stage, _, owner = name.partition("@")
+    print(f"{name}: running", flush=True)
+    inputs = versioning.inputs(root, name)
+    if stage == "weights":
+        from tasks.weights import fetch_weights
+
+        fetch_weights(owner)
+    else:
+        run_stage(stage, owner, door="flow")
+    versioning.record(root, name, inputs)
+    return _ended(name, "ran", "Completed")
+
+
+def _ended(name: str, how: str, state: str) -> State[str]:
+    print(f"{name}: {how}", flush=True)
+    return Completed(name=state, message=f"{name}: {how}", data=how)
+
+
+def may_help(_task: Any, _run: Any, state: State[Any]) -> bool:
+    """Whether trying again can help: after failures of the network, not after faults of the input."""
+    error = state.result(raise_on_failure=False)
+    if isinstance(error, ConnectionError | TimeoutError):
+        return True
+    if isinstance(error, OSError):
+        return error.errno in NETWORK
+    return type(error).__module__.split(".")[0] in {"httpx", "httpcore"}
+
+
+def as_task(name: str, *, retries: int = 0) -> Any:
+    """The Prefect task of one row of the stage table."""
+    return task(
+        walk,
+        name=name,
+        task_run_name="{name}",
+        retries=retries,
+        retry_delay_seconds=list(RETRY_SECONDS[:retries]) or None,
+        retry_condition_fn=may_help,
+        cache_policy=NO_CACHE,  # only DVC decides what is current
+        persist_result=False,
+    )
+
+
+WEIGHTS = Stage(name="weights", retries=2)
+TASKS = {stage.name: as_task(stage.name, retries=stage.retries) for stage in (WEIGHTS, *STAGES)}
+
+
+def summary(done: dict[str, str]) -> str:
+    """One line for people."""
+    counts = {how: sum(each == how for each in done.values()) for how in ("ran", "restored", "current")}
+    if counts["current"] == len(done):
+        return f"nothing to do: all {len(done)} stages are current"
+    return ", ".join(f"{count} {how}" for how, count in counts.items() if count)

@@ -1,0 +1,25 @@
+"""Where Prefect finds its server: PREFECT_API_URL, or a temporary one with its home below `.practicum`."""
+
+import os
+import sys
+from pathlib import Path
+
+STARTUP_SECONDS = 180
+"""A temporary server takes 7 to 14 seconds on two slow cores; continuous integration can be slower still."""
+
+
+def prepare(root: Path) -> None:
+    """Set the environment of this process and its children. Call before prefect is imported."""
+    if "PREFECT_API_URL" not in os.environ:
+        os.environ.setdefault("PREFECT_HOME", str(root / ".practicum" / "prefect"))
+        os.environ.setdefault("PREFECT_SERVER_ALLOW_EPHEMERAL_MODE", "true")
+        os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", str(STARTUP_SECONDS))
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    # `dvc`, and the `python` of its commands, must be this environment's, also where it is not activated.
+    own = str(Path(sys.executable).parent)
+    if os.environ.get("PATH", "").split(os.pathsep)[0] != own:
+        os.environ["PATH"] = os.pathsep.join([own, os.environ.get("PATH", "")])
