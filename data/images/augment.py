@@ -16,7 +16,7 @@ CORNERS = ((-1.0, -1.0), (-1.0, 1.0), (1.0, -1.0), (1.0, 1.0))
 
 
 CHUNK = 8
-"""Images that a CPU augments at once: what lies between the steps stays in its cache, which halves the time."""
+"""Images that a CPU augments at once: what lies between the steps stays in its cache, in half the time."""
 
 
 def generator_of(*numbers: int) -> torch.Generator:
@@ -27,8 +27,8 @@ def generator_of(*numbers: int) -> torch.Generator:
 
 
 def augment(images: Tensor, augmentation: Augmentation, *, size: int, generator: torch.Generator) -> Tensor:
-    """`images` (N, C, S, S), uint8 or float32 in [0, 1], as augmented (N, C, size, size) float32 in [0, 1], stored
-    channels last, on their device.
+    """`images` (N, C, S, S), uint8 or float32 in [0, 1], as augmented (N, C, size, size) float32 in [0, 1],
+    stored channels last, on their device.
 
     Every image has its own parameters; they come from `generator` on the CPU, so all devices draw the same.
     """
@@ -133,7 +133,8 @@ def warp_points(points: Tensor, homographies: Tensor) -> Tensor:
 
 
 def light(images: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """Brightness and contrast of `images` (N, C, H, W) in [0, 1]: sigmoid((logit + shift) * scale)."""
+    """Brightness and contrast of `images` (N, C, H, W) in [0, 1]: sigmoid((logit + shift) * scale), with a
+    `shift` and a `scale` (N,) for each image."""
     shift, scale = (value.to(images.device, torch.float32)[:, None, None, None] for value in (shift, scale))
     return torch.logit(images, eps=1e-7).add_(shift).mul_(scale).sigmoid_()
 

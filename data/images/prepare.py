@@ -31,8 +31,8 @@ TURNS = {
 
 KEPT_DETAIL = 2
 """A JPEG may be decoded at half, a quarter or an eighth of its scale, never below this multiple of the wanted
-side, which is up to 4 times as fast. Photographs of 400 pixels brought to 64 differ from a full decode by 1.3 of
-255 levels in the mean; evaluation and serving do the same, so that it cannot come between them."""
+side, which is up to 4 times as fast. Photographs of 400 pixels brought to 64 differ from a full decode by
+1.3 of 255 levels in the mean; evaluation and serving do the same, so that it cannot come between them."""
 
 
 def prepare(

@@ -39,7 +39,7 @@ def write_items(
     labels: Sequence[str | None],
     parts: Sequence[str] | None = None,
 ) -> Items:
-    """Items `000`, `001`, ... of `contents`, in row groups of 5; all of part train unless `parts` are given."""
+    """Items `000`, `001`, ... of `contents`, in row groups of 5; part train unless `parts` says else."""
     rows = []
     for number, (content, label) in enumerate(zip(contents, labels, strict=True)):
         picture = read_image(content)
