@@ -106,7 +106,7 @@ def to_onnx(program: Program, exported: ExportedProgram) -> ONNXProgram:
 
 def onnx_runner(model: bytes | str) -> Callable[[Tensor], Tensor]:
     """Run an ONNX program (its bytes, or the path of its file) by onnxruntime on the CPU."""
-    import onnxruntime  # type: ignore[import-untyped]
+    import onnxruntime
 
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name

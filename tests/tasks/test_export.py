@@ -218,6 +218,8 @@ def test_the_same_inputs_give_the_same_bytes_in_another_folder(folder: Path, tmp
     colours.write_inputs(workspace)
     receipt = colours.run_export(workspace, ExportSettings.model_validate({"submission": {"label": "red"}}))
     again = workspace.folder("colours", "export")
+    for name in FILES:
+        assert (again / name).read_bytes() == (folder / name).read_bytes(), name
     assert receipt.digest == folder_digest(again) == folder_digest(folder)
 
 

@@ -38,8 +38,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 def candidate(exported: Workspace, request: pytest.FixtureRequest) -> Candidate:
     """The export as a model of its own name in every test."""
     return Candidate(
-        name=f"colours-{abs(hash(request.node.name))}", folder=exported.folder("colours", "export"), digest="first",
-        metric="accuracy", value=0.5, higher_is_better=True, part="p" * 64, extent="generated",
+        name=f"colours-{abs(hash(request.node.name))}", folder=exported.folder("colours", "export"),
+        digest="first", metric="accuracy", value=0.5, higher_is_better=True, part="p" * 64, extent="generated",
         commit="0" * 12,
     )  # fmt: skip
 
