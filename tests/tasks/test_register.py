@@ -39,8 +39,8 @@ def candidate(exported: Workspace, request: pytest.FixtureRequest) -> Candidate:
     """The export as a model of its own name in every test."""
     return Candidate(
         name=f"colours-{abs(hash(request.node.name))}", folder=exported.folder("colours", "export"),
-        digest="first", metric="accuracy", value=0.5, higher_is_better=True, part="p" * 64, extent="generated",
-        commit="0" * 12,
+        digest="first", metric="accuracy", value=0.5, higher_is_better=True, part="p" * 64,
+        extent="generated", commit="0" * 12,
     )  # fmt: skip
 
 
