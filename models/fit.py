@@ -20,9 +20,6 @@ from models.phases import Phase
 from models.steps import Losses, Precision, autocast, build_optimisers, diagnosis, take_steps, to_device
 from models.watchers import History, Step, Watcher
 
-ENGINE = 1
-"""Raised when a change of the loop makes other weights of the same parameters; `fine_tune` tracks it."""
-
 
 class Batches(Protocol):
     """One part of the data, cut into batches. Drawing is the batches' own affair: deterministic in their seed

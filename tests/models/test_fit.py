@@ -228,6 +228,20 @@ def test_bf16_and_channels_last_learn_the_same_problem() -> None:
     assert min(found.values()) > 0.9, found
 
 
+def test_the_layout_of_memory_changes_nothing_but_rounding() -> None:
+    x = torch.rand(16, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    found = []
+    for channels_last in (False, True):
+        torch.manual_seed(0)
+        net = nn.Sequential(
+            nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        )
+        only = phase(net, epochs=5, rates=(1e-2,))
+        fit([only], same(Tensors(x, torch.arange(16) % 2)), seed=1, channels_last=channels_last)
+        found.append(torch.cat([parameter.detach().flatten() for parameter in net.parameters()]))
+    torch.testing.assert_close(*found, rtol=1e-3, atol=1e-5)
+
+
 def test_auto_precision_follows_the_hardware() -> None:
     cpu = torch.device("cpu")
     with autocast("auto", cpu)():
