@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from tasks.tracking import begin_evaluation
 def run(job: Job) -> Receipt:
     """Predict the validation and test parts once, and derive everything else from those predictions.
 
-    Writes `predictions.parquet`, `metrics.json` (numbers by part), `plots/*.csv`, `figures/*.png`,
+    Writes `predictions.parquet`, `metrics.json` (numbers by part), `plots/`, `tables/`, `figures/*.png`,
     `corrections.csv` (candidates, worst first) and `provenance.json` (the data's and the split's).
     """
     import torch
@@ -45,11 +46,7 @@ def run(job: Job) -> Receipt:
     write_json(job.output / "metrics.json", metrics)
     pyarrow.csv.write_csv(job.recipe.review(predictions, job.block), job.output / "corrections.csv")
 
-    plots = job.output / "plots"
-    plots.mkdir()
-    history = pq.read_table(tuned / "history.parquet")
-    for name, table in [("learning", history), *job.recipe.tables(predictions)]:
-        pyarrow.csv.write_csv(table, plots / f"{name}.csv")
+    write_plots(job.output, pq.read_table(tuned / "history.parquet"), job.recipe.tables(predictions))
     figures = job.output / "figures"
     figures.mkdir()
     for figure in job.recipe.interpret(network, items, predictions, facts, settings, job.block, cache):
@@ -57,6 +54,23 @@ def run(job: Job) -> Receipt:
     begin_evaluation(job, fingerprint(job), metrics=metrics, figures=figures)
     numbers = metrics.get("valid") or metrics.get("test") or {}
     return Receipt(rows=predictions.num_rows, numbers=numbers)
+
+
+def write_plots(output: Path, history: pa.Table, tables: Iterator[tuple[str, pa.Table]]) -> None:
+    """Tables in folders by the way that DVC draws them, whatever a recipe has to show (see `dvc.yaml`).
+
+    `plots/curves/NAME.csv` (epoch, NAME) for every number of the history, `plots/confusion/` for tables of
+    (actual, predicted), and `tables/` for the others, which are for reading.
+    """
+    curves, confusion, others = (output / name for name in ("plots/curves", "plots/confusion", "tables"))
+    for folder in (curves, confusion, others):
+        folder.mkdir(parents=True)
+    for field in history.schema:
+        if field.name != "epoch" and (pa.types.is_floating(field.type) or pa.types.is_integer(field.type)):
+            pyarrow.csv.write_csv(history.select(["epoch", field.name]), curves / f"{field.name}.csv")
+    for name, table in tables:
+        folder = confusion if table.column_names == ["actual", "predicted"] else others
+        pyarrow.csv.write_csv(table, folder / f"{name}.csv")
 
 
 def read_settings(job: Job, tuned: Path) -> Any:

@@ -60,7 +60,7 @@ STAGES = (
         name="evaluate",
         reads=("clean", "split", "fine_tune"),
         paths=(RECIPE,),
-        outs=("predictions.parquet", "corrections.csv", "provenance.json", "figures"),
+        outs=("predictions.parquet", "corrections.csv", "provenance.json", "figures", "tables"),
         metrics=("metrics.json",),
         plots=("plots/curves", "plots/confusion"),
     ),

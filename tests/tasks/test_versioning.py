@@ -35,7 +35,7 @@ def run(stage, name):
     files = ["value.txt"]
     if stage == "evaluate":
         files = ["predictions.parquet", "corrections.csv", "provenance.json", "figures/a.png", "metrics.json",
-                 "plots/curves/loss.csv", "plots/confusion/valid.csv"]
+                 "plots/curves/loss.csv", "plots/confusion/valid.csv", "tables/most.csv"]
     for file in files:
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         (folder / file).write_text(digest)
