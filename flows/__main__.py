@@ -107,12 +107,18 @@ def edition(
 
 
 @app.command("find-rate")
-def find_rate(application: Application) -> None:
+def find_rate(
+    application: Application,
+    phase: Annotated[int, typer.Option(help="which phase of fine_tune.phases, from 1")] = 1,
+) -> None:
     """Train a few steps while the learning rate rises, and draw the loss over it."""
     with explained(f"find-rate {application}"):
         from tasks.rates import find_rates
 
-        print(find_rates(application))
+        found = find_rates(application, phase=phase)
+        for name in ("steepest", "minimum", "valley"):
+            print(f"{name:<9} {getattr(found.curve, name):.2g}")
+        print(f"drawn in {found.figure}, as numbers in {found.table}")
 
 
 @app.command()

@@ -95,7 +95,7 @@ class Recipe:
     interpret: Callable[..., Iterator[Figure]]
     """(network, items, predictions, facts, fine_tune block, evaluate block, cache folder) -> figures."""
     tables: Callable[[pa.Table], Iterator[tuple[str, pa.Table]]]
-    """(predictions) -> named tables: DVC draws those of (actual, predicted), `evaluate/tables/` has the others."""
+    """(predictions) -> tables by name: DVC draws those of (actual, predicted), the others are for reading."""
     review: Callable[[pa.Table, Any], pa.Table]
     """(predictions, evaluate block) -> candidates for corrections (`item_id,action,label`), worst first."""
     signature: Callable[..., Any]
