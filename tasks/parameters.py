@@ -17,7 +17,8 @@ class DownloadBlock(BaseModel, frozen=True, extra="forbid", strict=True, use_att
     """How the published bytes are fetched."""
 
     timeout: float = Field(default=30.0, gt=0)
-    """Seconds without a byte after which an attempt at one address ends."""
+    """Seconds without a byte after which an attempt at one address ends; of a URL list: the whole time that one
+    address may take (course, lesson 2 of 2019: 4)."""
     attempts: int = Field(default=5, ge=1)
     """Attempts per address, with exponential back-off between them."""
     workers: int = Field(default=8, ge=1, le=64)

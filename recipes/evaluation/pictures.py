@@ -114,6 +114,7 @@ def open_part(
 ) -> ImageBatches:
     """Batches of one part as the settings say; the training part is shuffled and cut at random."""
     from data.images.batches import open_images
+    from models.hardware import device
 
     return open_images(
         items,
@@ -127,6 +128,7 @@ def open_part(
         cache=cache,
         augmentation=augmentation,
         seed=settings.seed,
+        device=device(),
     )
 
 
