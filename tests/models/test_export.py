@@ -23,6 +23,8 @@ from models.export import (
     tolerance_of,
 )
 from models.settings import ExportSettings
+from models.vision.classifier import build_classifier
+from models.vision.settings import NetworkSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -63,6 +65,32 @@ def test_reloaded_forms_agree_with_the_network_on_every_batch_size(program: Prog
     assert found["torch.export"] == 0
     assert 0 <= found["ONNX"] <= 1e-6
     assert forms["ONNX"](batch_of(program, 7)).shape == (7, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "channels"),
+    [("squeezenet1_0", 64, 3), ("resnet", 40, 3), ("cnn_bn", 28, 1), ("mlp", 28, 1)],
+)
+def test_the_courses_networks_hold_in_both_forms(name: str, size: int, channels: int, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = build_classifier(
+        NetworkSettings.model_validate({"name": name}), classes=10, channels=channels, size=size,
+        mean=[0.5] * channels, std=[0.25] * channels,
+    )  # fmt: skip
+    program = Program(
+        module=nn.Sequential(network, nn.Softmax(1)).eval(), example=torch.rand(2, channels, size, size),
+        input_name="images", output_name="probabilities", preprocess={}, labels=(),
+    )  # fmt: skip
+    exported = to_torch_export(program)
+    torch.export.save(exported, tmp_path / "program.pt2")
+    to_onnx(program, exported).save(tmp_path / "program.onnx")
+    forms = {
+        "torch.export": torch.export.load(tmp_path / "program.pt2").module(),
+        "ONNX": onnx_runner(str(tmp_path / "program.onnx")),
+    }
+    found = differences(program, forms, tolerance=1e-5)
+    assert found["torch.export"] <= 1e-7
+    assert found["ONNX"] <= 1e-5
 
 
 def test_onnx_program_is_valid_and_names_its_sides(files: Path) -> None:
