@@ -17,7 +17,16 @@ from models.checkpoint import Position, State
 from models.objective import Batch
 from models.optimisers import set_pace
 from models.phases import Phase
-from models.steps import Losses, Precision, autocast, build_optimisers, diagnosis, take_steps, to_device
+from models.steps import (
+    Losses,
+    Precision,
+    autocast,
+    build_optimisers,
+    diagnosis,
+    repeatable,
+    take_steps,
+    to_device,
+)
 from models.watchers import History, Step, Watcher
 
 
@@ -97,7 +106,7 @@ def fit(
         run.at = checkpoint.restore(phases, resume, seed=seed)
     for watcher in watchers:
         watcher.began(phases, run.at)
-    with torch.backends.cudnn.flags(benchmark=False, deterministic=True):
+    with repeatable(target):
         while run.at.phase < len(phases):
             run.train_phase(phases[run.at.phase], resume)
             resume = None
