@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 5e-3, torch.bfloat16: 4e-2}
 """Largest absolute difference of two forms' outputs, by the lowest precision inside the network. Measured on
-float32 probabilities at 224 pixels with random weights: 0 between eager and `torch.export`, 2e-6 between eager
-and ONNX for SqueezeNet 1.0 and ResNet-50, less for smaller ones. 16 bits: a few spacings of numbers at 1."""
+float32 probabilities at 224 pixels with random weights: 0 between eager and `torch.export`, 2e-6 between
+eager and ONNX for SqueezeNet 1.0 and ResNet-50, less for smaller ones. 16 bits: a few spacings at 1."""
 
 BATCHES = (1, 3, 5)
 """Sizes of the batches that are compared beside the stored example, which holds two."""

@@ -148,13 +148,20 @@ def enter(client: MlflowClient, candidate: Candidate, *, experiment: str, run_id
 
 
 def upload(client: MlflowClient, candidate: Candidate, experiment: str, run_id: str | None) -> ModelVersion:
-    """Copy the export into the store as a model of the pass's run, and make a version of it."""
+    """Copy the export into the store as a model of the pass's run, and make a version of it.
+
+    A pass that was recorded in no run here (it was restored, or made elsewhere) gets an empty one.
+    """
+    if run_id is None:
+        run_id = str(client.create_run(experiment, run_name=candidate.name).info.run_id)
+        client.set_terminated(run_id)
     tags = tags_of(candidate)
     model = client.create_logged_model(experiment, candidate.name, run_id, tags)
     client.log_model_artifacts(model.model_id, str(candidate.folder))
     client.finalize_logged_model(model.model_id, "READY")
+    # by place, not by `models:/ID`, which MLflow would look up in the process-wide store
     return client.create_model_version(
-        candidate.name, f"models:/{model.model_id}", run_id, tags, model_id=model.model_id
+        candidate.name, model.artifact_location, run_id, tags, model_id=model.model_id
     )
 
 

@@ -114,7 +114,8 @@ def write_inputs(workspace: Workspace, *, seed: int = 0, accuracy: float | None 
     pq.write_table(pa.table({"item_id": list(found), "part": parts}), split / "split.parquet")
     valid = {"accuracy": accuracy, "error_rate": 1 - accuracy, "examples": 8}
     (evaluated / "metrics.json").write_text(json.dumps({"data": "generated", "valid": valid}))
-    (evaluated / "provenance.json").write_text(json.dumps(provenance()))
+    for folder in (clean, evaluated):
+        (folder / "provenance.json").write_text(json.dumps(provenance()))
 
 
 def provenance() -> dict[str, Any]:

@@ -2,20 +2,31 @@
 
 import dataclasses
 import json
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import mlflow
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from mlflow import MlflowClient
+from safetensors.torch import save_file
 
 from tasks import parameters as parameters_module
 from tasks.outbox import Store
-from tasks.register import Candidate, Registered, enter, find_candidate, part_digest
-from tasks.workspace import Workspace
+from tasks.parameters import load_parameters
+from tasks.pipeline import run_stage
+from tasks.predict import predict
+from tasks.register import Candidate, Registered, enter, find_candidate, part_digest, register
+from tasks.tracking import tracking_uri
+from tasks.workspace import Workspace, checkout
 from tests import colours
+from tests.scratch import git
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -24,14 +35,21 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    """A database of its own; the alias is resolved by MLflow's process-wide address."""
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A database of its own, which is not the one that MLflow takes by itself."""
     folder = tmp_path_factory.mktemp("store")
-    uri = f"sqlite:///{folder / 'mlflow.db'}"
-    before = mlflow.get_tracking_uri()
+    return Store(f"sqlite:///{folder / 'mlflow.db'}", folder / "mlartifacts")
+
+
+@contextmanager
+def default_store(uri: str) -> Iterator[None]:
+    """What a user's MLFLOW_TRACKING_URI does: `models:/NAME@ALIAS` is looked up there."""
+    before = os.environ.get("MLFLOW_TRACKING_URI")
     mlflow.set_tracking_uri(uri)
-    yield Store(uri, folder / "mlartifacts")
-    mlflow.set_tracking_uri(before)
+    yield
+    mlflow.set_tracking_uri(None)
+    if before is not None:
+        os.environ["MLFLOW_TRACKING_URI"] = before
 
 
 @pytest.fixture
@@ -63,7 +81,8 @@ def test_the_alias_loads_and_answers_as_evaluate_did(
     store: Store, candidate: Candidate, exported: Workspace
 ) -> None:
     put(store, candidate)
-    model = mlflow.pyfunc.load_model(f"models:/{candidate.name}@challenger")
+    with default_store(store.uri):
+        model = mlflow.pyfunc.load_model(f"models:/{candidate.name}@challenger")
     answer = model.predict(pd.DataFrame({"image": list(colours.pictures().values())}))
     expected = pq.read_table(exported.folder("colours", "evaluate") / "predictions.parquet")
     assert answer["label"].to_list() == expected["predicted"].to_pylist()
@@ -157,6 +176,49 @@ def test_an_application_without_export_is_refused(project: Workspace) -> None:
     (project.folder("colours", "export") / "MLmodel").unlink()
     with pytest.raises(ValueError, match=r"has no export in .*; run `dvc repro export@colours` first"):
         find_candidate("colours", project)
+
+
+def test_register_takes_an_export_of_the_real_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`run_stage` and `register` as the doors call them, in a repository of their own."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    for name in ("recipes", "models", "sources"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    blocks = {"download": {}, "clean": {}, "split": {}, "evaluate": {}, "export": {}}
+    training = {"network": {"name": "mlp"}, "size": colours.SIZE, "threads": 1}
+    application = {
+        "recipe": "image_classification", "family": "vision", "source": "sources/none", "fine_tune": training,
+    } | blocks  # fmt: skip
+    parameters = {"edition": "sample", "applications": {"colours": application}}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(parameters))
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", "params.yaml")
+    git(tmp_path, "commit", "-q", "-m", "first")
+    workspace = checkout(tmp_path)
+    colours.write_inputs(workspace)
+    entry, recipe = load_parameters(tmp_path / "params.yaml").application("colours")
+    facts = {"classes": list(colours.CLASSES), "mean": [0.5] * 3, "std": [0.25] * 3}
+    tuned = workspace.folder("colours", "fine_tune")
+    save_file(recipe.network(entry.fine_tune, facts).state_dict(), tuned / "weights.safetensors")
+    (tuned / "facts.json").write_text(json.dumps(facts))
+    (tuned / "settings.json").write_text(entry.fine_tune.model_dump_json())
+
+    receipt = run_stage("export", "colours", workspace=workspace)
+    first, again = register("colours", workspace), register("colours", workspace)
+    assert (first.name, first.version, first.champion, first.created) == ("colours-sample", "1", "1", True)
+    assert (again.version, again.created, again.digest) == ("1", False, receipt.digest)
+    with default_store(tracking_uri(workspace)):
+        model = mlflow.pyfunc.load_model("models:/colours-sample@champion")
+    answer = model.predict(pd.DataFrame({"image": list(colours.pictures().values())}))
+    expected = predict("colours", [write_pictures(tmp_path / "pictures")], workspace)
+    assert answer["probability"].to_list() == pytest.approx(expected["probability"].to_list(), abs=1e-6)
+
+
+def write_pictures(folder: Path) -> Path:
+    """The pictures as files that sort as they are counted."""
+    folder.mkdir()
+    for number, encoded in enumerate(colours.pictures().values()):
+        (folder / f"{number:02}.jpg").write_bytes(encoded)
+    return folder
 
 
 def test_registered_versions_survive_in_the_store(store: Store, candidate: Candidate) -> None:
