@@ -5,6 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from tasks.pipeline import STAGE_NAMES, run_stage
+from tasks.workspace import Workspace, checkout
+from tests import pictures
+from tests.scratch import make_project
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -26,3 +31,22 @@ def datasets() -> Path:
 def imagenet_weights() -> Path:
     """Real ImageNet weights of squeezenet1_0 as safetensors."""
     return _beside("weights") / "squeezenet1_0-imagenet.safetensors"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A scratch checkout with one application `shapes` on a folder beside it; nothing has run."""
+    pictures.write_folder(tmp_path / "shapes")
+    return make_project(tmp_path / "project", pictures.parameters(shapes=pictures.entry()))
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """The same project with all six stages run once; tests only read it."""
+    folder = tmp_path_factory.mktemp("trained")
+    pictures.write_folder(folder / "shapes")
+    root = make_project(folder / "project", pictures.parameters(shapes=pictures.entry()))
+    workspace = checkout(root)
+    for stage in STAGE_NAMES:
+        run_stage(stage, "shapes", workspace=workspace)
+    return workspace
