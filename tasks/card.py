@@ -111,13 +111,16 @@ def data(provenance: Mapping[str, Any]) -> str:
 
 def split(record: Mapping[str, Any]) -> str:
     """How the examples were divided, how many each part has, and the leak gate's verdict."""
-    how = {key: value for key, value in record.items() if key not in {"parts", "leaks"}}
-    leaks = record.get("leaks", {})
-    told = {key: value for key, value in leaks.items() if isinstance(value, str | int | float | bool)}
-    lines = [table(("part", "examples"), list(record["parts"].items()))]
-    if how:
-        lines.append(f"Method: {inline(how)}.")
-    lines.append(f"Leak gate: {inline(told) if told else 'no finding recorded'}.")
+    leaks = record["leaks"]
+    candidates = leaks.get("near_candidates", 0)
+    lines = [
+        f"Method: {leaks['method']}.",
+        table(("part", "examples"), list(record["parts"].items())),
+        f"Leak gate: **{leaks['verdict']}**; leaks found: {counts(leaks.get('leaks', {}))};"
+        f" pairs that look alike by their perceptual hash and were compared by pixels: {candidates}.",
+    ]
+    if unseen := leaks.get("unseen_classes"):
+        lines.append(f"Classes without a training example: {', '.join(f'`{each}`' for each in unseen)}.")
     return "\n\n".join(lines)
 
 
@@ -228,13 +231,9 @@ def pretty(value: Mapping[str, Any]) -> str:
     return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)
 
 
-def inline(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in sorted(values.items()))
-
-
 def counts(numbers: Mapping[str, int]) -> str:
     """`3 truncated, 1 no label`, or `none`."""
-    return ", ".join(f"{number} {reason}" for reason, number in sorted(numbers.items())) or "none"
+    return ", ".join(f"{number} {reason}" for reason, number in sorted(numbers.items()) if number) or "none"
 
 
 def cell(value: object) -> str:

@@ -26,6 +26,13 @@ from tasks.workspace import Workspace, checkout
 
 CLASSES = ("blue", "green", "red")
 SIZE = 16
+LEAKS = {
+    "verdict": "passed",
+    "leaks": {"group": 0},
+    "method": "stratified",
+    "near_candidates": 3,
+    "unseen_classes": ["grey"],
+}
 
 
 class Settings(BaseModel, frozen=True, extra="forbid", strict=True):
@@ -126,7 +133,7 @@ def provenance() -> dict[str, Any]:
         "rejects": {"truncated": 2}, "ignored": {}, "labels": {"blue": 3, "green": 3, "red": 2},
         "content": "ab" * 32,
         "files": [{"name": "colours.tgz", "address": "generated", "sha256": "cd" * 32, "bytes": 1234}],
-        "split": {"parts": {"valid": 8, "test": 4}, "leaks": {"verdict": "no leak", "candidates": 0}},
+        "split": {"parts": {"valid": 8, "test": 4}, "leaks": LEAKS},
     }  # fmt: skip
 
 
