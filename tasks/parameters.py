@@ -17,7 +17,7 @@ class DownloadBlock(BaseModel, frozen=True, extra="forbid", strict=True, use_att
     """How the published bytes are fetched."""
 
     timeout: float = Field(default=30.0, gt=0)
-    """Seconds without a byte after which an attempt at one address ends; of a URL list: the whole time that one
+    """Seconds without a byte after which an attempt at one address ends; of a URL list: all the time that an
     address may take (course, lesson 2 of 2019: 4)."""
     attempts: int = Field(default=5, ge=1)
     """Attempts per address, with exponential back-off between them."""
@@ -124,8 +124,9 @@ def read_application(name: str, raw: Any) -> tuple[Application, Recipe]:
     where = f"applications.{name}"
     if not isinstance(raw, dict):
         raise ValueError(f"{where} must be a mapping, not {type(raw).__name__}")
-    if "recipe" in raw and raw["recipe"] not in recipe_names():
-        raise ValueError(f"{where}.recipe: no recipe {raw['recipe']!r}{nearest(raw['recipe'], recipe_names())}")
+    wanted = raw.get("recipe")
+    if wanted is not None and wanted not in recipe_names():
+        raise ValueError(f"{where}.recipe: no recipe {wanted!r}{nearest(wanted, recipe_names())}")
     entry = _validate(Application, {**{block: {} for block in BLOCKS}, **raw}, where)
     recipe = find_recipe(entry.recipe)
     if entry.family != recipe.family:

@@ -42,7 +42,7 @@ def test_an_unknown_application_gets_the_nearest_name(tmp_path: Path) -> None:
         ({"fine_tune": {"batch_size": 0}}, r"fine_tune.batch_size is 0: .* greater than or equal to 2"),
         (
             {"fine_tune": {"network": {"name": "resnet43"}}},
-            r"network.name is 'resnet43'; did you mean 'resnet34'",
+            r"fine_tune.network.name is 'resnet43'; did you mean 'resnet34'",
         ),
         (
             {"fine_tune": {"augmentation": {"rotat": 1.0}}},
@@ -79,7 +79,7 @@ def test_other_entries_are_not_read(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_yaml_is_named(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("applications: [")
-    with pytest.raises(ValueError, match="(?s)params.yaml is not valid YAML: .*line 1"):
+    with pytest.raises(ValueError, match=r"(?s)params.yaml is not valid YAML: .*line 1"):
         load_parameters(tmp_path / "params.yaml")
     with pytest.raises(ValueError, match="does not exist; run this from the project's root"):
         load_parameters(tmp_path / "none.yaml")
