@@ -133,7 +133,7 @@ def _drawn(job: Job, source: Source) -> tuple[Terms, dict[str, Any]]:
         )
     from data.editions import generate
 
-    settings = dict(source.generated)
+    settings = {"file": source.file, **source.generated}
     generator = settings.pop("generator")
     terms = Terms(
         source=source.name, title=source.title, extent="generated",
