@@ -134,7 +134,8 @@ def stripes(frame: Frame, rng: np.random.Generator, *, per_unit: float, turn: fl
     bent = frame.bent(rng, 0.10, waves=1.5)
     phase = (bent.x * np.cos(turn) + bent.y * np.sin(turn)) * per_unit + rng.random()
     height = np.sin(2 * np.pi * phase) - rng.uniform(-0.1, 0.2)
-    return np.clip(0.5 + height / (2 * np.pi * per_unit * frame.pixel), 0, 1)
+    mask: Plane = np.clip(0.5 + height / (2 * np.pi * per_unit * frame.pixel), 0, 1)
+    return mask
 
 
 def spots(frame: Frame, rng: np.random.Generator, *, per_unit: float) -> Plane:
@@ -143,7 +144,8 @@ def spots(frame: Frame, rng: np.random.Generator, *, per_unit: float) -> Plane:
     fx, fy = 2 * np.pi * per_unit * bent.x / 1.41, 2 * np.pi * per_unit * bent.y / 1.41
     height = np.sin(fx + rng.random() * 6.3) * np.sin(fy + rng.random() * 6.3)
     height = np.abs(height) - rng.uniform(0.50, 0.62)
-    return np.clip(0.5 + height / (4 * per_unit * frame.pixel), 0, 1)
+    mask: Plane = np.clip(0.5 + height / (4 * per_unit * frame.pixel), 0, 1)
+    return mask
 
 
 def patches(frame: Frame, rng: np.random.Generator) -> Plane:
