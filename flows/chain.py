@@ -39,7 +39,8 @@ def run_application(application: str, force: bool = False) -> dict[str, str]:
         known = (
             "no" if again else "ask" if changed and name in current else "yes" if name in current else "no"
         )
-        done[name] = TASKS[stage](name, known, restore=not again, pull=pull)
+        state = TASKS[stage](name, known, restore=not again, pull=pull, return_state=True)
+        done[name] = state.result()
     return done
 
 
@@ -52,14 +53,13 @@ def walk(name: str, current: str, restore: bool = True, pull: bool = False) -> S
         return _ended(name, "restored", "Cached")
     stage, _, owner = name.partition("@")
     print(f"{name}: running", flush=True)
-    inputs = versioning.inputs(root, name)
-    if stage == "weights":
-        from tasks.weights import fetch_weights
+    with versioning.recorded(root, name):
+        if stage == "weights":
+            from tasks.weights import fetch_weights
 
-        fetch_weights(owner)
-    else:
-        run_stage(stage, owner, door="flow")
-    versioning.record(root, name, inputs)
+            fetch_weights(owner)
+        else:
+            run_stage(stage, owner, door="flow")
     return _ended(name, "ran", "Completed")
 
 

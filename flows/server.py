@@ -11,10 +11,11 @@ STARTUP_SECONDS = 180
 def prepare(root: Path) -> None:
     """Set the environment of this process and its children. Call before prefect is imported."""
     if "PREFECT_API_URL" not in os.environ:
-        os.environ.setdefault("PREFECT_HOME", str(root / ".practicum" / "prefect"))
+        home = os.environ.setdefault("PREFECT_HOME", str(root / ".practicum" / "prefect"))
+        Path(home).mkdir(parents=True, exist_ok=True)  # Prefect makes the last folder only
         os.environ.setdefault("PREFECT_SERVER_ALLOW_EPHEMERAL_MODE", "true")
         os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", str(STARTUP_SECONDS))
-    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")  # the command reports a failure itself, once
     os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")

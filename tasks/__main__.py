@@ -1,9 +1,15 @@
-"""`python -m tasks STAGE APPLICATION`: one stage of one application, without Prefect. The command of DVC's stages."""
+"""`python -m tasks STAGE APPLICATION`: one stage of one application, without Prefect; DVC's stages call it.
+
+Called by a person it records the stage in `dvc.lock` itself, as DVC does where it is the caller.
+"""
 
 import argparse
+import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
 
 from tasks.failure import explained
+from tasks.workspace import checkout
 
 
 def main(arguments: list[str]) -> int:
@@ -12,7 +18,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("stage", help="a stage of tasks/pipeline.py, or `weights`")
     parser.add_argument("name", help="an application of params.yaml, or for `weights` one of its weights")
     given = parser.parse_args(arguments)
-    with explained(f"{given.stage} {given.name}"):
+    with explained(f"{given.stage} {given.name}"), recording(given.stage, given.name):
         if given.stage == "weights":
             from tasks.weights import fetch_weights
 
@@ -23,6 +29,21 @@ def main(arguments: list[str]) -> int:
             receipt = run_stage(given.stage, given.name)
             print(f"{given.stage} {given.name}: {receipt.rows} rows in {receipt.seconds:.1f} s")
     return 0
+
+
+def recording(stage: str, name: str) -> AbstractContextManager[None]:
+    """Record in `dvc.lock` what is run, unless DVC is the caller. ValueError for unknown names."""
+    if "DVC_STAGE" in os.environ:
+        return nullcontext()
+    from tasks.parameters import load_parameters
+    from tasks.pipeline import find_stage
+    from tasks.versioning import recorded
+
+    root = checkout().root
+    if stage != "weights":  # before DVC is asked, whose answer would be harder to read
+        find_stage(stage)
+        load_parameters(root / "params.yaml").application(name)
+    return recorded(root, f"{stage}@{name}")
 
 
 if __name__ == "__main__":

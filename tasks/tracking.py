@@ -7,6 +7,7 @@ is logged twice. Where the tracking server is down, training goes on and the rec
 
 import hashlib
 import json
+import logging
 import math
 import os
 import platform
@@ -284,6 +285,7 @@ class Load:
         if time.monotonic() < self._next:
             return
         if self._monitor is None:
+            logging.getLogger("mlflow.system_metrics").setLevel(logging.WARNING)
             from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
             # Its own thread ends at the first failure of the server, and is too slow for short runs.

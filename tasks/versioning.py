@@ -90,7 +90,10 @@ def inputs(root: Path, name: str) -> Inputs:
 def _inputs(stage: Any) -> dict[str, Any]:
     missing = [str(dependency) for dependency in stage.deps if not dependency.exists]
     if missing:
-        raise ValueError(f"{stage.name} depends on {', '.join(missing)}, which does not exist")
+        raise ValueError(
+            f"{stage.name} depends on {', '.join(missing)}, which does not exist;"
+            f" `dvc repro {stage.name}` makes what comes before"
+        )
     stage.save_deps()
     return {str(dependency): dependency.hash_info for dependency in stage.deps}
 
@@ -166,6 +169,14 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+@contextmanager
+def recorded(root: Path, name: str) -> Iterator[None]:
+    """Record what the body makes, as `dvc repro` would; nothing where the body fails."""
+    before = inputs(root, name)
+    yield
+    record(root, name, before)
 
 
 def record(root: Path, name: str, before: Inputs) -> None:

@@ -1,0 +1,76 @@
+"""A project on a user's own folder of drawn pictures: small enough to run every stage for real."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tasks.tracking import open_store
+from tasks.workspace import checkout
+from tests.scratch import make_project
+
+BLOCKS: dict[str, Any] = {
+    "download": {},
+    "clean": {},
+    "split": {"method": "stratified", "valid": 0.25},
+    "fine_tune": {
+        "network": {"name": "mlp"},
+        "statistics": "training",
+        "size": 16,
+        "batch_size": 8,
+        "threads": 1,
+        "phases": [{"epochs": 2, "rates": [0.01]}],
+    },
+    "evaluate": {"shown": 4},
+    "export": {"onnx": False},
+}
+
+
+def entry(**changed: Any) -> dict[str, Any]:
+    """An application on the folder `pictures` of the project."""
+    return {
+        "recipe": "image_classification", "family": "vision", "source": "pictures",
+        "corrections": "sources/none", "starts_from": "sources/none", **BLOCKS, **changed,
+    }  # fmt: skip
+
+
+def draw_pictures(folder: Path, *, each: int = 16) -> None:
+    """Two folders of noisy pictures that differ in colour."""
+    noise = np.random.default_rng(0)
+    for label, channel in (("amber", 0), ("teal", 2)):
+        (folder / label).mkdir(parents=True)
+        for number in range(each):
+            pixels = noise.integers(0, 150, (24, 24, 3), dtype=np.uint8)
+            pixels[..., channel] += 90
+            Image.fromarray(pixels).save(folder / label / f"{number}.png")
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with one application, `mine`, in which nothing has run; tests copy it."""
+    parameters = {"edition": "sample", "mirror": "", "weights": {}, "applications": {"mine": entry()}}
+    root = make_project(tmp_path_factory.mktemp("template") / "project", parameters)
+    draw_pictures(root / "pictures")
+    (root / ".gitignore").open("a").write("/pictures/\n")
+    open_store(checkout(root)).client.search_experiments()  # makes its tables, once for all
+    return root
+
+
+def command(
+    root: Path, *arguments: str, check: bool = True, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """`python -m ARGUMENTS` in a project, in a plain environment in which nothing is activated."""
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW", "PREFECT", "DVC"))
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments], cwd=root, env={**kept, "OMP_NUM_THREADS": "1", **environment},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert not check or done.returncode == 0, done.stdout + done.stderr
+    return done
