@@ -22,7 +22,7 @@ class Leak:
     """Two examples in different parts that should not be apart."""
 
     kind: str
-    """`exact`: equal content; `near`: nearly equal content; `group`: one group; `time`: order of time broken."""
+    """`exact`: equal content; `near`: nearly equal; `group`: one group; `time`: order of time broken."""
     left: str
     """Item id, of the earlier part."""
     right: str
@@ -87,8 +87,8 @@ def explain(leaks: list[Leak], *, shown: int = 5) -> str:
     more = f"\n  and {len(leaks) - shown} more" if len(leaks) > shown else ""
     return (
         f"the parts share what they should not ({counts}):\n{first}{more}\n"
-        "Set split.duplicates: together (near duplicates share a part), split.method: group (groups do), delete"
-        " items by a corrections table, or accept them with split.leaks: report"
+        "Set split.duplicates: together (near duplicates share a part), split.method: group (groups do),"
+        " delete items by a corrections table, or accept them with split.leaks: report"
     )
 
 

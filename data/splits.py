@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+from scipy.sparse import coo_array  # type: ignore[import-untyped, unused-ignore]
+from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped, unused-ignore]
 
 from data.examples import PARTS
 
@@ -47,7 +47,7 @@ def divide(
     if method == "published":
         return _report(index, _published(index), {})
     labels = index["label"]
-    fixed = labels.isna() & (index["part"].eq("test") | labels.notna().any())
+    fixed = (labels.isna() & (index["part"].eq("test") | bool(labels.notna().any()))).to_numpy()
     parts = np.where(fixed, "test", OUT).astype(object)
     drawn = np.flatnonzero(~fixed)
     counts = labels[drawn].value_counts()
@@ -75,7 +75,7 @@ def divide(
 
 
 def _draw(units: Rows, strata: npt.NDArray[Any], *, valid: float, test: float, seed: int) -> npt.NDArray[Any]:
-    """Whole units at random into valid and test, per stratum; a unit counts to the stratum of its first row."""
+    """Whole units at random into valid and test, per stratum; a unit counts to that of its first row."""
     random = np.random.default_rng(seed)
     parts = np.full(len(units), "train", dtype=object)
     names, first, inverse, sizes = np.unique(
@@ -116,7 +116,8 @@ def _quotas(totals: Rows, share: float) -> Rows:
     lacking = round(float(totals.sum()) * share) - int(quotas.sum())
     largest = np.argsort(-(exact - quotas), kind="stable")[: max(lacking, 0)]
     quotas[largest] += 1
-    return np.maximum(quotas, 1) if share > 0 else quotas
+    at_least: Rows = np.maximum(quotas, int(share > 0))
+    return at_least
 
 
 def _units(index: pd.DataFrame, ties: list[tuple[int, int]], *, group: bool) -> Rows:
@@ -134,7 +135,8 @@ def _units(index: pd.DataFrame, ties: list[tuple[int, int]], *, group: bool) -> 
         links.append(np.array(inside, dtype=np.int64).T)
     source, target = np.concatenate(links, axis=1)
     graph = coo_array((np.ones(len(source), dtype=bool), (source, target)), shape=(len(index), len(index)))
-    return connected_components(graph, directed=False)[1].astype(np.int64)
+    units: Rows = connected_components(graph, directed=False)[1].astype(np.int64)
+    return units
 
 
 def _links(values: "pd.Series[str]") -> Rows:
@@ -142,7 +144,8 @@ def _links(values: "pd.Series[str]") -> Rows:
     codes = pd.factorize(values)[0]
     rows = np.flatnonzero(codes >= 0)
     first = np.unique(codes[rows], return_index=True)[1]
-    return np.stack([rows, rows[first][codes[rows]]])
+    links: Rows = np.stack([rows, rows[first][codes[rows]]])
+    return links
 
 
 def _by_time(index: pd.DataFrame, *, valid: float, test: float) -> npt.NDArray[Any]:
@@ -178,18 +181,20 @@ def _published(index: pd.DataFrame) -> npt.NDArray[Any]:
     for part in ("train", "valid"):
         if part not in published:
             raise ValueError(
-                f"split.method is published, but there is no part {part} (there is {', '.join(sorted(published))});"
-                f" map a folder or list to {part} in clean.parts or clean.lists, or use stratified"
+                f"split.method is published, but there is no part {part} (there is"
+                f" {', '.join(sorted(published))}); map one to {part} in clean.parts or clean.lists,"
+                " or use stratified"
             )
-    return index["part"].to_numpy(dtype=object)
+    parts: npt.NDArray[Any] = index["part"].to_numpy(dtype=object)
+    return parts
 
 
 def _check_filled(parts: npt.NDArray[Any], count: int, *, valid: float, test: float) -> None:
     for part, wanted in (("train", True), ("valid", valid > 0), ("test", test > 0)):
         if wanted and not (parts == part).any():
             raise ValueError(
-                f"the {part} part would be empty: {count} examples, split.valid {valid:g}, split.test {test:g};"
-                " change the shares or the method"
+                f"the {part} part would be empty: {count} examples, split.valid {valid:g},"
+                f" split.test {test:g}; change the shares or the method"
             )
 
 

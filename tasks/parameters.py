@@ -44,8 +44,9 @@ class SplitBlock(BaseModel, frozen=True, extra="forbid", strict=True, use_attrib
     """What a leak does. Default: stop, and report where the split is the published one."""
     duplicates: Literal["apart", "together"] = "apart"
     """`together` puts confirmed near duplicates into one part before the draw, so that none can leak."""
-    distance: int = Field(default=4, ge=0, le=16)
-    """Bits of the 64-bit perceptual hash by which two candidates may differ."""
+    distance: int = Field(default=10, ge=0, le=16)
+    """Bits of the 64-bit perceptual hash by which two candidates may differ; the pixels decide. Of photographs
+    cropped by up to 4 % a side 4 bits find 70 in 100, 10 bits 96."""
 
 
 class Application(BaseModel, frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True):

@@ -132,7 +132,7 @@ def _near_leaks(index: pd.DataFrame, division: Division, pairs: list[Any]) -> li
     return leaks
 
 
-def _rank(part: str) -> int:
+def _rank(part: Any) -> int:
     return PARTS.index(part) if part in PARTS else len(PARTS)
 
 

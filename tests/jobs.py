@@ -30,7 +30,7 @@ def image_recipe() -> Recipe:
         raise AssertionError("clean and split ask for nothing but rows")
 
     questions: dict[str, Any] = {field.name: never for field in fields(Recipe)}
-    return Recipe(**{**questions, "schema": image_schema, "clean": clean_images, "blocks": {"clean": ImageCleaning}})
+    return Recipe(**{**questions, "schema": image_schema, "clean": clean_images})
 
 
 def publish(folder: Path, files: Mapping[str, bytes | Path]) -> Path:
@@ -45,7 +45,7 @@ def publish(folder: Path, files: Mapping[str, bytes | Path]) -> Path:
     manifest = {
         "source": "test", "title": "Test", "extent": "own", "extent_note": "", "licence": "", "citation": "",
         "non_commercial": False,
-        "files": [{"name": name, "address": "", "sha256": "", "bytes": (folder / name).stat().st_size} for name in files],
+        "files": [{"name": name, "address": "", "sha256": "", "bytes": 0} for name in files],
     }  # fmt: skip
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder
@@ -58,7 +58,9 @@ def raw_of(folder: Path, files: Mapping[str, bytes | Path]) -> Raw:
 class Chain:
     """One application below `root` whose clean and split run as in the project."""
 
-    def __init__(self, root: Path, files: Mapping[str, bytes | Path], *, corrections: str = "", **block: Any) -> None:
+    def __init__(
+        self, root: Path, files: Mapping[str, bytes | Path], *, corrections: str = "", **block: Any
+    ) -> None:
         self.workspace = Workspace(root=root, artifacts=root / "artifacts", state=root / ".practicum")
         publish(self.workspace.folder(NAME, "download"), files)
         (root / "corrections.csv").write_text(corrections)
@@ -78,8 +80,9 @@ class Chain:
 
     def _run(self, stage: str, division: SplitBlock) -> Receipt:
         entry = Application(
-            recipe="none", family="none", source="none", corrections="corrections.csv", download=DownloadBlock(),
-            clean=self.cleaning, split=division, fine_tune=None, evaluate=None, export=None,
+            recipe="none", family="none", source="none", corrections="corrections.csv",
+            download=DownloadBlock(), clean=self.cleaning, split=division, fine_tune=None, evaluate=None,
+            export=None,
         )  # fmt: skip
         with self.workspace.writing(self.folder(stage)) as output:
             job = Job(
@@ -87,7 +90,8 @@ class Chain:
                 parameters=Parameters(edition="sample", applications={}), workspace=self.workspace,
                 output=output, door="command",
             )  # fmt: skip
-            return {"clean": clean, "split": split}[stage].run(job)
+            receipt: Receipt = {"clean": clean, "split": split}[stage].run(job)
+            return receipt
 
 
 def tar_of(files: Mapping[str, bytes], *, mode: str = "w:gz") -> bytes:

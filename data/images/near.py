@@ -35,10 +35,22 @@ THUMB = 24
 """Pixels of a side of the thumbnails."""
 WORTH_SMALL, WORTH = 0.93, 0.79
 """Correlation of thumbnails from which a pair is compared in full size: a crop of 8 % leaves 0.79."""
-HOPELESS = 0.9
-"""Correlation below which the search for a crop is given up after its first steps."""
+HOPELESS, HOPELESS_STEP = 0.02, 0.02
+"""The search for a crop is given up where it lacks so much when its steps are this share of a side."""
 LARGEST_CROP = 0.15
 """Share of a side that the search for a crop cuts off at most."""
+Cut = tuple[float, float, float, float]
+"""Shares of an image's width and height cut off at its left, top, right and bottom."""
+NOTHING: Cut = (0.0, 0.0, 0.0, 0.0)
+MOVES = tuple(
+    move
+    for way in (1, -1)
+    for move in (
+        *((way, 0, 0, 0), (0, way, 0, 0), (0, 0, way, 0), (0, 0, 0, way)),
+        *((way, 0, -way, 0), (0, way, 0, -way)),
+    )
+)
+"""One side of a crop in or out, or two opposite ones the same way."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +70,8 @@ def mirrored_hash(hashes: Hashes) -> Hashes:
     """The hash of the mirror image: the odd horizontal frequencies change their sign, and so their bit."""
     odd = np.zeros((8, 8), dtype=bool)
     odd[:, 1::2] = True
-    return hashes ^ np.packbits(odd).view(">u8").astype(np.uint64)[0]
+    flipped: Hashes = hashes ^ np.packbits(odd).view(">u8").astype(np.uint64)[0]
+    return flipped
 
 
 def near_hashes(left: Hashes, right: Hashes, *, distance: int) -> Iterator[tuple[Rows, Rows]]:
@@ -148,7 +161,7 @@ def correlation(left: Image.Image, right: Image.Image) -> float:
     Both are brought to the size of the smaller one; where each may be a crop of the other, the best crop
     counts. Pixels saturated in either are left out where at least half remain.
     """
-    best = _compared(left, right, (0.0, 0.0, 0.0, 0.0))
+    best = _compared(left, right, NOTHING)
     if best >= needed(left, right):
         return best
     for whole, part in ((left, right), (right, left)):
@@ -177,7 +190,8 @@ def _candidates(
 
 def _likeness(left: npt.NDArray[np.uint8], right: npt.NDArray[np.uint8], mirrored: bool) -> Grey:
     one = _normal((left[:, :, ::-1] if mirrored else left).reshape(len(left), -1))
-    return np.einsum("ij,ij->i", one, _normal(right.reshape(len(right), -1)))
+    likeness: Grey = np.einsum("ij,ij->i", one, _normal(right.reshape(len(right), -1)))
+    return likeness
 
 
 def _normal(values: npt.NDArray[Any]) -> Grey:
@@ -242,7 +256,7 @@ def _grey(content: bytes) -> Image.Image:
     return Image.open(io.BytesIO(content)).convert("L")
 
 
-def _values(image: Image.Image, size: tuple[int, int], cut: tuple[float, ...]) -> Grey:
+def _values(image: Image.Image, size: tuple[int, int], cut: Cut) -> Grey:
     """Grey values of the image without the shares `cut` at its left, top, right and bottom, at `size`."""
     width, height = image.size
     box = (cut[0] * width, cut[1] * height, (1 - cut[2]) * width, (1 - cut[3]) * height)
@@ -250,48 +264,43 @@ def _values(image: Image.Image, size: tuple[int, int], cut: tuple[float, ...]) -
     return np.asarray(resized, dtype=np.float32).ravel()
 
 
-def _compared(whole: Image.Image, part: Image.Image, cut: tuple[float, ...]) -> float:
+def _compared(whole: Image.Image, part: Image.Image, cut: Cut) -> float:
     width = min(round(whole.width * (1 - cut[0] - cut[2])), part.width)
     height = min(round(whole.height * (1 - cut[1] - cut[3])), part.height)
     size = (max(width, 1), max(height, 1))
-    one, two = _values(whole, size, cut), _values(part, size, (0, 0, 0, 0))
+    one, two = _values(whole, size, cut), _values(part, size, NOTHING)
     clear = (np.minimum(one, two) > 3) & (np.maximum(one, two) < 252)
     if clear.mean() >= 0.5:
         one, two = one[clear], two[clear]
     return float(_normal(one) @ _normal(two))
 
 
-def _crop(whole: Image.Image, part: Image.Image) -> tuple[float, ...]:
+def _crop(whole: Image.Image, part: Image.Image) -> Cut:
     """The cut of `whole` that looks most like `part`: a descent over its four sides, in halving steps."""
     side = min(48, *whole.size, *part.size)
     reduced = whole.copy()
     reduced.thumbnail((3 * side, 3 * side), Image.Resampling.BICUBIC)
-    target = _normal(_values(part, (side, side), (0, 0, 0, 0)))
-    moves = [move for at in range(4) for move in _moves(at)]
-    cut, step = (0.0, 0.0, 0.0, 0.0), 0.04
-    best = float(_normal(_values(reduced, (side, side), cut)) @ target)
+    target = _normal(_values(part, (side, side), NOTHING))
+
+    def likeness(cut: Cut) -> float:
+        values = _values(reduced, (side, side), cut)
+        values -= values.mean()
+        return float(values @ target) / max(float(np.sqrt(values @ values)), 1e-6)
+
+    cut, step = NOTHING, 0.04
+    best = likeness(cut)
     while step >= 0.001:
         before = best
-        for move in moves:
-            tried = tuple(
-                min(max(each + step * way, 0.0), LARGEST_CROP) for each, way in zip(cut, move, strict=True)
+        for move in MOVES:
+            left, top, right, bottom = (
+                min(max(at + step * way, 0.0), LARGEST_CROP) for at, way in zip(cut, move, strict=True)
             )
-            value = float(_normal(_values(reduced, (side, side), tried)) @ target) if tried != cut else best
+            tried = (left, top, right, bottom)
+            value = likeness(tried) if tried != cut else best
             if value > best:
                 best, cut = value, tried
         if best == before:
             step /= 2
-            if step < 0.01 and best < HOPELESS:
+            if step < HOPELESS_STEP and best < needed(whole, part) - HOPELESS:
                 break
     return cut
-
-
-def _moves(at: int) -> list[tuple[int, ...]]:
-    """One side in or out; and, for two of the four, both opposite sides the same way."""
-    single = [tuple(way if each == at else 0 for each in range(4)) for way in (1, -1)]
-    shift = (
-        [tuple({at: way, at + 2: -way}.get(each, 0) for each in range(4)) for way in (1, -1)]
-        if at < 2
-        else []
-    )
-    return single + shift
