@@ -53,7 +53,8 @@ class Corrections:
 
 
 def read_corrections(path: Path) -> Corrections:
-    """Read `item_id,action,label` (other columns are passed over); an empty file holds none.
+    """Read `item_id,action,label` (other columns are passed over); an empty file holds none, and a row
+    without an action, as `evaluate` writes its candidates, changes nothing.
 
     ValueError naming the file and the line: a missing column, an unknown action, a relabel without label,
     an item named twice, a file that does not exist.
@@ -76,6 +77,8 @@ def read_corrections(path: Path) -> Corrections:
     for row in reader:
         line = reader.line_num
         item_id, action, label = ((row[column] or "").strip() for column in COLUMNS)
+        if not action:  # a candidate of evaluate/corrections.csv that nobody has judged
+            continue
         if action not in ACTIONS:
             raise ValueError(f"{path.name}, line {line}: action {action!r} is neither delete nor relabel")
         if not item_id:
