@@ -48,7 +48,15 @@ def run(
             _require(application)
             from flows.chain import run_application, summary
 
-            done = run_application(application, force=force)
+            try:
+                done = run_application(application, force=force)
+            except RuntimeError as error:
+                if "ephemeral Prefect API server" not in str(error):
+                    raise
+                raise OSError(
+                    f"{error} Start one (`prefect server start`) and set PREFECT_API_URL to it,"
+                    f" or use `dvc repro export@{application}`, which needs none"
+                ) from None
             print(f"{application}: {summary(done)}")
     for application in _chosen(applications):
         _say_where(application)

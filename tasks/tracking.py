@@ -257,7 +257,7 @@ class Tracker:
         }
         return {
             "dataset": {
-                "name": str(provenance.get("source", self.job.application)),
+                "name": Path(provenance.get("source", self.job.application)).name,
                 "digest": (digest or str(provenance.get("content", "")))[:36],  # MLflow's column holds 36
                 "source_type": "dvc" if digest else "local",
                 "source": json.dumps(source, sort_keys=True),

@@ -7,6 +7,7 @@ takes DVC's own lock, waiting for it. After either door the parsed `dvc.lock` is
 import logging
 import shutil
 import sys
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import chdir, contextmanager
 from pathlib import Path
@@ -205,7 +206,7 @@ def _record(repo: Any, stage: Any) -> None:
 
 def _edited_since_start(root: Path, stage: Any) -> list[str]:
     """Code that this process has loaded, and that was edited since: what ran is not what now stands there."""
-    started = psutil.Process().create_time()
+    started, now = psutil.Process().create_time(), time.time()
     loaded = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
     files = [Path(file) for file in loaded if file and Path(file).is_relative_to(root)]
     depended = [Path(dependency.fs_path) for dependency in stage.deps if dependency.protocol == "local"]
@@ -214,7 +215,7 @@ def _edited_since_start(root: Path, stage: Any) -> list[str]:
         for file in files
         if any(file.is_relative_to(path) for path in depended)
         and file.exists()
-        and file.stat().st_mtime > started
+        and started < file.stat().st_mtime <= now  # a time in the future is a clock that differs
     )
 
 

@@ -93,7 +93,7 @@ def test_settings_are_typed_as_in_yaml_and_may_go_below_a_default(root: Path) ->
         (
             None,
             ["applications.mine.fine_tune.batchsize=3"],
-            r"fine_tune.batchsize is no parameter; did you mean",
+            r"batchsize is no parameter; did you mean",
         ),
         (None, ["applications.mine.fine_tune.batch_size=many"], r"fine_tune.batch_size is 'many'"),
         (None, ["applications.mien.split.seed=3"], r"no applications.mien; did you mean 'mine'"),
