@@ -1,5 +1,6 @@
 """Which example is held out: drawn anew (random, stratified, by group, by time) or as published."""
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.sparse import coo_array  # type: ignore[import-untyped, unused-ignore]
-from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped, unused-ignore]
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from data.examples import PARTS
 
@@ -31,7 +32,7 @@ class Division:
 
 def divide(
     index: pd.DataFrame, *, method: str, valid: float, test: float, seed: int, small_classes: str = "train",
-    ties: Iterable[tuple[int, int]] = (),
+    ties: Iterable[tuple[int, int]] = (), folds: int = 0, fold: int = 0,
 ) -> Division:  # fmt: skip
     """Give every row a part. `index`: columns item_id, label, part, group, time, digest, sorted by item_id.
 
@@ -39,7 +40,12 @@ def divide(
     examples among labelled ones are never drawn, they are test. A class with fewer examples than parts goes
     to training or is left out (`small_classes`); by time it stays where its time puts it. ValueError where
     the method lacks its column, a part would be empty, or the published parts are incomplete.
+    `folds`: the valid part is number `fold` of so many equal ones, in the place of a share.
     """
+    if folds and method in ("published", "time"):
+        raise ValueError(
+            f"split.folds has no effect on split.method {method}; use stratified, random or group"
+        )
     if valid + test >= 1:
         raise ValueError(
             f"split.valid + split.test is {valid + test:g}; below 1, so that something is trained on"
@@ -67,9 +73,13 @@ def divide(
             raise ValueError("split.method is stratified, but no example has a label; use random")
         parts[drawn] = "train"
         share = len(drawn) / max((~keep).sum(), 1)  # small classes count for the shares, but are not drawn
-        parts[drawn[~keep]] = _draw(
-            units[~keep], strata[~keep], valid=valid * share, test=test * share, seed=seed
-        )
+        if folds:
+            held_out = _folds(units[~keep], strata[~keep], folds=folds, seed=seed) == fold
+            parts[drawn[~keep]] = np.where(held_out, "valid", "train")
+        else:
+            parts[drawn[~keep]] = _draw(
+                units[~keep], strata[~keep], valid=valid * share, test=test * share, seed=seed
+            )
     _check_filled(parts, len(drawn), valid=valid, test=test)
     return _report(index, parts, small)
 
@@ -93,6 +103,22 @@ def _draw(units: Rows, strata: npt.NDArray[Any], *, valid: float, test: float, s
             left = left[~np.isin(left, chosen)]
     parts[:] = part_of[inverse]
     return parts
+
+
+def _folds(units: Rows, strata: npt.NDArray[Any], *, folds: int, seed: int) -> Rows:
+    """The fold of every row: whole units, strata as even as they go."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    most = len(np.unique(units))
+    if folds > most:
+        raise ValueError(f"split.folds is {folds}, but only {most} examples can be told apart")
+    number = np.zeros(len(units), dtype=np.int64)
+    cut = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of classes with fewer examples than folds
+        for fold, (_, held_out) in enumerate(cut.split(units, strata.astype(str), units)):
+            number[held_out] = fold
+    return number
 
 
 def _take(units: Rows, sizes: Rows, quota: int) -> Rows:

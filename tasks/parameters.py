@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from recipes.recipe import Recipe, find_recipe, recipe_names
 
@@ -38,6 +38,10 @@ class SplitBlock(BaseModel, frozen=True, extra="forbid", strict=True, use_attrib
     """Share of the examples in the test part."""
     seed: int = Field(default=42, ge=0)
     """Seed of the draw."""
+    folds: int = Field(default=0, ge=0)
+    """Equal parts of a cross-validation, in the place of `valid` and `test`; 0 for none."""
+    fold: int = Field(default=0, ge=0)
+    """Which of the folds is held out, from 0."""
     small_classes: Literal["train", "reject"] = "train"
     """A class with too few examples for every part: all to training, or left out (and reported)."""
     leaks: Literal["stop", "report"] | None = None
@@ -47,6 +51,12 @@ class SplitBlock(BaseModel, frozen=True, extra="forbid", strict=True, use_attrib
     distance: int = Field(default=10, ge=0, le=16)
     """Bits of the 64-bit perceptual hash by which two candidates may differ; the pixels decide. Of photographs
     cropped by up to 4 % a side 4 bits find 70 in 100, 10 bits 96."""
+
+    @model_validator(mode="after")
+    def _a_fold_of_the_folds(self) -> "SplitBlock":
+        if self.folds == 1 or (self.fold and self.fold >= self.folds):
+            raise ValueError(f"fold {self.fold} of {self.folds} folds: give at least 2 folds, counted from 0")
+        return self
 
 
 class Application(BaseModel, frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True):
@@ -158,7 +168,10 @@ def _explain(kind: type[BaseModel], error: Any, where: str) -> str:
     if error["type"] == "literal_error":
         valid = tuple(word.strip(" '") for word in error["ctx"]["expected"].replace(" or ", ",").split(","))
         return f"{path} is {error['input']!r}{nearest(str(error['input']), valid)}"
-    return f"{path} is {error['input']!r}: {error['msg'].lower()}"
+    message = error["msg"].removeprefix("Value error, ")
+    if isinstance(error["input"], dict):  # a rule over several fields says which
+        return f"{path}: {message}"
+    return f"{path} is {error['input']!r}: {message[:1].lower()}{message[1:]}"
 
 
 def _fields_at(kind: type[BaseModel], location: list[str]) -> list[str]:
@@ -171,7 +184,7 @@ def _fields_at(kind: type[BaseModel], location: list[str]) -> list[str]:
             for field in ([model.model_fields[part]] if part in model.model_fields else [])
             for inner in _models_in(field.annotation)
         ] or models
-    return sorted({name for model in models for name in model.model_fields})
+    return sorted({field.alias or name for model in models for name, field in model.model_fields.items()})
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:

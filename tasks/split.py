@@ -37,6 +37,7 @@ def run(job: Job) -> Receipt:
     division = divide(
         index, method=block.method, valid=block.valid, test=block.test, seed=block.seed,
         small_classes=block.small_classes, ties=[(pair.left, pair.right) for pair in pairs],
+        folds=block.folds, fold=block.fold,
     )  # fmt: skip
     if images and not together:
         pairs, candidates = _near(folder, index, division, block.distance)

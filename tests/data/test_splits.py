@@ -146,3 +146,30 @@ def test_an_empty_part_is_an_error(settings: dict[str, Any], message: str) -> No
     labels = settings.pop("labels", ["a"] * 10)
     with pytest.raises(ValueError, match=message):
         split(index(labels), **settings)
+
+
+def test_folds_hold_every_example_out_once_and_keep_units_whole() -> None:
+    index = pd.DataFrame(
+        {
+            "item_id": [f"{number:03d}" for number in range(60)],
+            "label": ["a", "b", "b"] * 20,
+            "part": [None] * 60,
+            "group": [None] * 60,
+            "digest": [str(number) for number in range(60)],
+        }
+    )
+    held_out = []
+    for fold in range(5):
+        parts = divide(
+            index, method="stratified", valid=0.2, test=0.0, seed=1, ties=[(0, 3)], folds=5, fold=fold
+        ).parts
+        rows = np.flatnonzero(parts == "valid")
+        assert sum(index["label"][rows] == "a") in (3, 4, 5)
+        assert (0 in rows) == (3 in rows), "tied examples share a fold"
+        held_out += rows.tolist()
+    assert sorted(held_out) == list(range(60))
+
+
+def test_folds_need_a_draw() -> None:
+    with pytest.raises(ValueError, match="folds has no effect on split.method published"):
+        divide(pd.DataFrame(), method="published", valid=0.2, test=0.0, seed=1, folds=5)
