@@ -30,4 +30,5 @@ def generate(generator: str, settings: Mapping[str, Any], folder: Path) -> list[
     except ValidationError as error:
         first = error.errors()[0]
         path = ".".join(["generated", *map(str, first["loc"])])
-        raise ValueError(f"{path} is {first['input']!r}: {first['msg'].lower()}") from None
+        said = "" if isinstance(first["input"], Mapping) else f" is {first['input']!r}"
+        raise ValueError(f"{path}{said}: {first['msg']}") from None

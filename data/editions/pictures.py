@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator, model_validator
 
-from data.editions import faults
-from data.editions.archives import EPOCH, write_archive
+from data.editions import faults, trimaps
+from data.editions.archives import write_archive
 from data.editions.digits import write_digit
 from data.editions.drawing import Plane
 from data.editions.looks import Head, Thing, View, picture
@@ -34,21 +31,17 @@ class Digit(BaseModel, frozen=True, extra="forbid", strict=True, use_attribute_d
 Look = Annotated[Head | Thing | Digit, Field(discriminator="draw")]
 
 
-class Pictures(BaseModel, frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True):
-    """One drawn edition of a data set of pictures."""
+class Edition(BaseModel, frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True):
+    """Drawn pictures: what they show, how many, under which names."""
 
     file: str
     """Name of the archive."""
     path: str
     """Name of a picture inside, with `{part}`, `{label}`, `{stem}` and `{number}`."""
-    classes: dict[str, Look]
+    classes: Annotated[dict[str, Look], Field(min_length=2)]
     """What each class looks like."""
-    parts: dict[str, int]
+    parts: Annotated[dict[str, Annotated[int, Field(ge=1)]], Field(min_length=1)]
     """Pictures of each class, by the folder that stands for `{part}`."""
-    stems: dict[str, str] = {}
-    """`{stem}` of a class where it is not the class's name."""
-    unlabelled: dict[str, int] = {}
-    """Pictures of any class, by a path of their own with `{number}`."""
     encoding: Literal["jpeg", "png"] = "jpeg"
     """Format of the pictures."""
     side: Annotated[tuple[int, int], Field(strict=False)] = (64, 96)
@@ -57,6 +50,28 @@ class Pictures(BaseModel, frozen=True, extra="forbid", strict=True, use_attribut
     """Largest ratio of the sides, in both directions."""
     view: View = View()
     """How differently the same thing may appear."""
+    seed: int = Field(default=SEED, ge=0)
+    """Of the drawing."""
+
+    @field_validator("path")
+    @classmethod
+    def _is_template(cls, path: str) -> str:
+        try:
+            path.format(part="", label="", stem="", number=1)
+        except (KeyError, IndexError, ValueError) as error:
+            raise ValueError(
+                f"only {{part}}, {{label}}, {{stem}} and {{number}} may stand in it: {error}"
+            ) from None
+        return path
+
+
+class Pictures(Edition, frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True):
+    """An archive of pictures with the tables that its publisher adds."""
+
+    stems: dict[str, str] = {}
+    """`{stem}` of a class where it is not the class's name."""
+    unlabelled: dict[str, Annotated[int, Field(ge=1)]] = {}
+    """Pictures of any class, by a path of their own with `{number}`."""
     faults: str = ""
     """Part in which faults are planted; empty: none."""
     annotations: str = ""
@@ -65,11 +80,17 @@ class Pictures(BaseModel, frozen=True, extra="forbid", strict=True, use_attribut
     """Path of a table `name,label` of all pictures; empty: none."""
     labels_txt: str = ""
     """Path of a list of the classes; empty: none."""
-    seed: int = SEED
-    """Of the drawing."""
+
+    @model_validator(mode="after")
+    def _names_what_exists(self) -> Pictures:
+        if self.faults and self.faults not in self.parts:
+            raise ValueError(f"faults are planted in a part: {', '.join(self.parts)}; not in {self.faults!r}")
+        if unknown := [label for label in self.stems if label not in self.classes]:
+            raise ValueError(f"stems has {unknown[0]!r}, which is no class")
+        return self
 
 
-class AddressLists(Pictures, frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True):
+class AddressLists(Edition, frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True):
     """Lists of addresses, one per class, and what stands behind them."""
 
     lists: str
@@ -77,7 +98,7 @@ class AddressLists(Pictures, frozen=True, extra="forbid", strict=True, use_attri
 
 
 def draw(
-    look: Head | Thing | Digit, settings: Pictures, rng: np.random.Generator
+    look: Head | Thing | Digit, settings: Edition, rng: np.random.Generator
 ) -> tuple[NDArray[np.uint8], Plane]:
     """One picture (H, W, C) uint8, and its subject's coverage."""
     side = int(rng.integers(settings.side[0], settings.side[1] + 1))
@@ -89,25 +110,33 @@ def draw(
     return picture(look, settings.view, rng, height=height, width=width)
 
 
-def files(settings: Pictures) -> Iterator[tuple[str, bytes]]:
-    """Every file of the edition by its name, faults and tables included."""
-    listed: list[tuple[str, str]] = []
-    marked: list[tuple[str, str, Plane]] = []
+def drawings(settings: Edition, stems: Mapping[str, str]) -> Iterator[tuple[str, str, bytes, Plane]]:
+    """Name, label, encoded picture and coverage of every sound picture."""
     for place, (part, count) in enumerate(settings.parts.items()):
         for index, (label, look) in enumerate(settings.classes.items()):
             for number in range(1, count + 1):
                 rng = np.random.default_rng([settings.seed, place, index, number])
                 pixels, covered = draw(look, settings, rng)
-                name = named(settings, part, label, number)
-                listed.append((name, label))
-                if settings.annotations:
-                    marked.append((Path(name).stem, label, covered))
-                yield name, faults.encode(pixels, settings.encoding)
+                name = settings.path.format(
+                    part=part, label=label, stem=stems.get(label, label), number=number
+                )
+                yield name, label, faults.encode(pixels, settings.encoding), covered
+
+
+def files(settings: Pictures) -> Iterator[tuple[str, bytes]]:
+    """Every file of the edition by its name, faults and tables included."""
+    listed: list[tuple[str, str]] = []
+    marked: list[tuple[str, str, Plane]] = []
+    for name, label, content, covered in drawings(settings, settings.stems):
+        listed.append((name, label))
+        if settings.annotations:
+            marked.append((Path(name).stem, label, covered))
+        yield name, content
     yield from _unlabelled(settings)
     if settings.faults:
         yield from planted(settings)
     if settings.annotations:
-        yield from _annotations(settings.annotations, marked)
+        yield from trimaps.tables(settings.annotations, marked)
     if settings.labels_csv:
         root = f"{Path(settings.labels_csv).parent.as_posix()}/"
         numbers = {label: index for index, label in enumerate(settings.classes)}
@@ -115,12 +144,6 @@ def files(settings: Pictures) -> Iterator[tuple[str, bytes]]:
         yield settings.labels_csv, ("\n".join(["name,label", *rows]) + "\n").encode()
     if settings.labels_txt:
         yield settings.labels_txt, ("\n".join(settings.classes) + "\n").encode()
-
-
-def named(settings: Pictures, part: str, label: str, number: int) -> str:
-    """The path of one picture."""
-    stem = settings.stems.get(label, label)
-    return settings.path.format(part=part, label=label, stem=stem, number=number)
 
 
 def _unlabelled(settings: Pictures) -> Iterator[tuple[str, bytes]]:
@@ -136,6 +159,10 @@ def planted(settings: Pictures) -> Iterator[tuple[str, bytes]]:
     """Broken files, copies and other modes, numbered from 901 in the first two classes."""
     (first, look), (second, _) = list(settings.classes.items())[:2]
     part = settings.faults
+
+    def named(label: str, number: int) -> str:
+        stem = settings.stems.get(label, label)
+        return settings.path.format(part=part, label=label, stem=stem, number=number)
 
     def pixels(number: int) -> NDArray[np.uint8]:
         drawn = draw(look, settings, np.random.default_rng([settings.seed, 2000, number]))[0]
@@ -159,50 +186,10 @@ def planted(settings: Pictures) -> Iterator[tuple[str, bytes]]:
         ),
     ]
     for number, (label, content) in enumerate(contents, start=901):
-        yield named(settings, part, label, number), content
-    beside = Path(named(settings, part, first, 914))
+        yield named(label, number), content
+    beside = Path(named(first, 914))
     yield beside.with_suffix(".mat").as_posix(), b"MATLAB 5.0 MAT-file\n"
     yield beside.with_name(f"nameless{beside.suffix}").as_posix(), faults.encode(pixels(9), settings.encoding)
-
-
-def _annotations(folder: str, marked: list[tuple[str, str, Plane]]) -> Iterator[tuple[str, bytes]]:
-    """Oxford's `list.txt`, `trainval.txt`, `test.txt`, trimaps and boxes. Capital initials are cats."""
-    labels = sorted({label for _, label, _ in marked}, key=str.lower)
-    species = {label: 1 if label[0].isupper() else 2 for label in labels}
-    breed = {
-        label: 1 + [each for each in labels if species[each] == species[label]].index(label)
-        for label in labels
-    }
-    rows = [
-        f"{stem} {labels.index(label) + 1} {species[label]} {breed[label]}"
-        for stem, label, _ in sorted(marked, key=lambda entry: entry[0])
-    ]
-    head = ["#Image CLASS-ID SPECIES BREED ID", "#ID: 1:37 Class ids", "#SPECIES: 1:Cat 2:Dog"]
-    yield f"{folder}list.txt", ("\n".join([*head, *rows]) + "\n").encode()
-    yield f"{folder}trainval.txt", ("\n".join(rows[::2]) + "\n").encode()
-    yield f"{folder}test.txt", ("\n".join(rows[1::2]) + "\n").encode()
-    for stem, _, covered in marked:
-        trimap = np.where(covered > 0.9, 1, np.where(covered < 0.1, 2, 3)).astype(np.uint8)
-        buffer = io.BytesIO()
-        Image.fromarray(trimap).save(buffer, "PNG")
-        yield f"{folder}trimaps/{stem}.png", buffer.getvalue()
-        yield f"{folder}xmls/{stem}.xml", _box(stem, covered)
-
-
-def _box(stem: str, covered: Plane) -> bytes:
-    rows, columns = np.nonzero(covered > 0.5)
-    height, width = covered.shape
-    corners = {
-        "xmin": columns.min() + 1,
-        "ymin": rows.min() + 1,
-        "xmax": columns.max() + 1,
-        "ymax": rows.max() + 1,
-    }
-    box = "".join(f"<{name}>{value}</{name}>" for name, value in corners.items())
-    return (
-        f"<annotation><filename>{stem}.jpg</filename><size><width>{width}</width><height>{height}</height>"
-        f"<depth>3</depth></size><object><bndbox>{box}</bndbox></object></annotation>\n"
-    ).encode()
 
 
 def draw_pictures(settings: Mapping[str, Any], folder: Path) -> list[Path]:
@@ -215,29 +202,23 @@ def draw_address_lists(settings: Mapping[str, Any], folder: Path) -> list[Path]:
     """A zip of address lists, and below `served/` what a server answers: dead links and worse included."""
     checked = AddressLists.model_validate(dict(settings))
     lists: dict[str, list[str]] = {label: [] for label in checked.classes}
-    served = folder / "served"
-    for name, content in files(checked.model_copy(update={"faults": ""})):
-        target = served / name
+    answers: dict[str, bytes] = {}
+    for name, label, content, _ in drawings(checked, {}):
+        answers[name] = content
+        lists[label].append(name)
+    for addresses in lists.values():
+        beside = Path(addresses[0])
+        whole = answers[addresses[0]]
+        gone, page, cut = (beside.with_stem(stem).as_posix() for stem in ("gone", "page", "cut"))
+        answers |= {page: faults.page(), cut: whole[: len(whole) // 2]}  # nothing answers for `gone`
+        addresses += [gone, page, cut, addresses[0]]  # the last stands twice
+        addresses.insert(1, "")  # a blank line, as the course's snippet leaves many
+    for name, content in answers.items():
+        target = folder / "served" / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
-        lists[Path(name).parent.name].append(name)
-    for addresses in lists.values():
-        whole = (served / addresses[0]).read_bytes()
-        broken: dict[str, bytes | None] = {
-            "gone": None,
-            "page": faults.page(),
-            "cut": whole[: len(whole) // 2],
-        }
-        for fault, answer in broken.items():
-            name = f"{Path(addresses[0]).parent.as_posix()}/{fault}.jpg"
-            if answer is not None:
-                (served / name).write_bytes(answer)
-            addresses.append(name)
-        addresses.append(addresses[0])  # listed twice
-        addresses.insert(1, "")  # a blank line, as the course's snippet leaves many
-    path = folder / checked.file
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for label, addresses in lists.items():
-            info = zipfile.ZipInfo(checked.lists.format(label=label), EPOCH)
-            archive.writestr(info, "\n".join(addresses) + "\n", zipfile.ZIP_DEFLATED)
-    return [path, served]
+    tables = [
+        (checked.lists.format(label=label), ("\n".join(addresses) + "\n").encode())
+        for label, addresses in lists.items()
+    ]
+    return [write_archive(folder / checked.file, tables), folder / "served"]

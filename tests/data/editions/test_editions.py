@@ -148,16 +148,26 @@ def test_boxes_hold_the_subject(pets: Raw) -> None:
 EMPTY: dict[str, Any] = {"file": "a.tgz", "path": "x", "parts": {}, "classes": {}}
 
 
+TWO = {"a": {"draw": "digit", "digit": 1}, "b": {"draw": "digit", "digit": 2}}
+SMALL = {"file": "a.tgz", "path": "{label}/{number}.png", "parts": {"train": 1}, "classes": TWO}
+
+
 @pytest.mark.parametrize(
-    ("generator", "settings", "message"),
+    ("generator", "changed", "message"),
     [
         ("picture", {}, "generated.generator: there is no 'picture'; valid: pictures"),
-        ("pictures", {**EMPTY, "classes": {"a": {"draw": "hed"}}}, "generated.classes.a"),
-        ("pictures", {**EMPTY, "file": "a.rar"}, "must end in .tgz, .tar or .zip"),
+        ("pictures", {"classes": {**TWO, "c": {"draw": "hed"}}}, "generated.classes.c"),
+        ("pictures", {"classes": {"a": TWO["a"]}}, "generated.classes: Dictionary should have at least 2"),
+        ("pictures", {"file": "a.rar"}, "must end in .tgz, .tar or .zip"),
+        ("pictures", {"path": "{lable}/{number}.png"}, "generated.path is .*only {part}, {label}.*'lable'"),
+        ("pictures", {"parts": {"train": 0}}, "generated.parts.train is 0"),
+        ("pictures", {"faults": "training"}, "faults are planted in a part: train; not in 'training'"),
+        ("pictures", {"stems": {"c": "see"}}, "stems has 'c', which is no class"),
+        ("address_lists", {"lists": "{label}.csv", "faults": "train"}, "generated.faults"),
     ],
-)
+)  # fmt: skip
 def test_a_wrong_setting_is_named(
-    generator: str, settings: dict[str, Any], message: str, tmp_path: Path
+    generator: str, changed: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        generate(generator, settings, tmp_path)
+        generate(generator, {**SMALL, **changed}, tmp_path)
