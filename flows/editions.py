@@ -53,22 +53,25 @@ def apply(
     return differences(before, document)
 
 
-def merge(document: MutableMapping[str, Any], other: Mapping[str, Any] | None, where: str) -> None:
-    """Put the values of `other` into `document`, mapping by mapping; a list is replaced as a whole.
+def merge(
+    document: MutableMapping[str, Any], other: Mapping[str, Any] | None, where: str, *, depth: int = 0
+) -> None:
+    """Put the values of `other` into `document`; a stage's block is replaced as a whole.
 
+    A merged block could keep a setting of the other edition that has no effect in this one.
     ValueError where an application is named that `document` does not have: an edition changes entries and
     makes none.
     """
     for key, value in (other or {}).items():
-        if isinstance(value, Mapping) and isinstance(document.get(key), MutableMapping):
+        if depth < 2 and isinstance(value, Mapping) and isinstance(document.get(key), MutableMapping):
             if key in ("applications", "weights"):
                 for entry in value:
                     if entry not in document[key]:
                         raise ValueError(
                             f"{where}: params.yaml has no {key}.{entry}{nearest(entry, document[key])}"
                         )
-            merge(document[key], value, where)
-        else:
+            merge(document[key], value, where, depth=depth + 1)
+        elif document.get(key) != value:  # what is equal keeps its comments
             document[key] = value
 
 

@@ -1,5 +1,6 @@
 """`params.yaml` in another edition: comments stay, mistakes are named, nothing is half-written."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -123,3 +124,22 @@ def test_every_parameter_says_where_it_comes_from(root: Path) -> None:
     assert origins["split.seed"] == (7, "params.yaml")
     assert origins["split.test"] == (0.0, "default")
     assert origins["source"] == ("pictures", "params.yaml")
+
+
+def test_an_edition_replaces_a_block_as_a_whole(root: Path) -> None:
+    apply(root, settings=["applications.mine.fine_tune.label_smoothing=0.1"])
+    apply(root, "full")
+    written = yaml.safe_load((root / "params.yaml").read_text())
+    assert written["applications"]["mine"]["fine_tune"].keys() == {"batch_size", "phases"}
+
+
+def test_the_projects_editions_lead_there_and_back(tmp_path: Path) -> None:
+    project = Path(__file__).resolve().parents[2]
+    shutil.copytree(project / "editions", tmp_path / "editions")
+    shutil.copy(project / "params.yaml", tmp_path / "params.yaml")
+    before = (tmp_path / "params.yaml").read_text()
+    assert apply(tmp_path, "sample") == []
+    assert (tmp_path / "params.yaml").read_text() == before, "params.yaml is committed in the sample edition"
+    assert apply(tmp_path, "full")
+    apply(tmp_path, "sample")
+    assert yaml.safe_load((tmp_path / "params.yaml").read_text()) == yaml.safe_load(before)
