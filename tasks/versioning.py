@@ -68,11 +68,11 @@ def plan(root: Path, target: str) -> list[str]:
 
     Weights, and another application's stages that `starts_from` names, are among them.
     """
-    import networkx as nx
+    from dvc.repo.reproduce import plan_repro
 
     with opened(root) as repo:
         stage = _find(repo, target)
-        return [each.name for each in nx.dfs_postorder_nodes(repo.index.graph, stage) if each.cmd]
+        return [each.name for each in plan_repro(repo.index.graph, [stage]) if each.cmd]
 
 
 def current(root: Path, names: Collection[str]) -> set[str]:
