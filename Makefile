@@ -9,7 +9,7 @@ UV := 0.13.9
 # Byte code is written at installation (it halves every import), whatever the shell says.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup repro test check ui lock clean
+.PHONY: help setup repro test check ui docs lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -42,7 +42,7 @@ test: check  ## check, then every test
 ui: setup  ## the MLflow UI on the store of this checkout
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m flows ui
 
-results: setup  ## docs/results.md and the README's table from docs/results/*.json
+docs: setup  ## docs/results.md, and the README's table and tree
 	$(BIN)/python -m flows results
 
 clean:  ## remove the installation and everything that can be made again (artifacts/ stays)

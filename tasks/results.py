@@ -1,19 +1,24 @@
-"""docs/results.md and the README's table, generated from docs/results/*.json and params.yaml."""
+"""What documents say of the project itself, generated: docs/results.md, the README's table and its tree."""
 
+import ast
 import json
 from pathlib import Path
 from typing import Any
 
 from tasks.parameters import load_parameters
 
-BEGIN = "<!-- results: written by `make results` -->"
-END = "<!-- end of results -->"
+TABLE = ("<!-- results: written by `make docs` -->", "<!-- end of results -->")
+TREE = ("<!-- tree: written by `make docs` -->", "<!-- end of tree -->")
+FOLDERS = ("flows", "tasks", "recipes", "models", "data", "sources", "editions", "docs", "tests")
+"""What the tree shows; the files beside these folders are told in the README's own words."""
 
 
 def write_results(root: Path) -> list[Path]:
     """Write both documents anew; returns those whose text changed."""
     readme = root / "README.md"
-    wanted = {root / "docs" / "results.md": results_page(root), readme: with_table(readme.read_text(), root)}
+    text = between(readme.read_text(), TABLE, table(root))
+    text = between(text, TREE, f"```\n{tree(root)}\n```")
+    wanted = {root / "docs" / "results.md": results_page(root), readme: text}
     changed = [path for path, text in wanted.items() if not path.is_file() or path.read_text() != text]
     for path in changed:
         path.write_text(wanted[path])
@@ -37,17 +42,18 @@ def table(root: Path) -> str:
     for name in parameters.applications:
         entry, recipe = parameters.application(name)
         course = entry.export.course
-        theirs = f"{course.metric} {course.value:g} ({course.source})" if course else "–"
+        theirs = f"{course.value:g} ({course.source})" if course else "–"
+        metric = course.metric if course else recipe.metrics[0]
         ours, data = "not measured", "–"
         if name in results:
-            ours, data = measured(results[name]), extent(results[name])
-        lines.append(f"| `{name}` | {recipe.title} | {data} | {recipe.metrics[0]} | {ours} | {theirs} |")
+            ours, data = measured(results[name], metric), extent(results[name])
+        lines.append(f"| `{name}` | {recipe.title} | {data} | {metric} | {ours} | {theirs} |")
     return "\n".join(lines)
 
 
-def measured(result: dict[str, Any]) -> str:
-    """Mean and spread of the headline metric."""
-    numbers = result["summary"][result["headline"]]
+def measured(result: dict[str, Any], metric: str) -> str:
+    """Mean and spread of a metric over the runs."""
+    numbers = result["summary"][metric]
     return (
         f"{numbers['mean']:.4f} ± {numbers['deviation']:.4f}"
         f" ({numbers['runs']} runs, {numbers['smallest']:.4f} to {numbers['largest']:.4f})"
@@ -64,7 +70,7 @@ def results_page(root: Path) -> str:
     """docs/results.md."""
     blocks = [
         "# Results",
-        "Generated from `docs/results/*.json` by `make results`; do not edit. Each file holds every run, its"
+        "Generated from `docs/results/*.json` by `make docs`; do not edit. Each file holds every run, its"
         " seed, the settings, digests of the data, hardware and versions. **subset**, **stand-in** and"
         " **generated** data say that the code runs and learns; only a whole data set can be held against"
         " the course's number.",
@@ -98,7 +104,7 @@ def section(name: str, result: dict[str, Any]) -> str:
             f" {extent(result)}{f' ({note})' if note else ''};"
             f" starts from `{result['starts_from']}`; network `{network(result)}`.",
             "\n".join(rows),
-            f"Measured: {measured(result)}, by `{result['command']}` on {machine}; {versions};"
+            f"Measured: {headline} {measured(result, headline)}, by `{result['command']}` on {machine}; {versions};"
             f" commit {result['commit']}.",
         ]
     )
@@ -110,10 +116,37 @@ def network(result: dict[str, Any]) -> str:
     return str(chosen["name"]) if isinstance(chosen, dict) and "name" in chosen else "the recipe's own"
 
 
-def with_table(readme: str, root: Path) -> str:
-    """The README with its table replaced. ValueError where the marks are missing."""
-    if BEGIN not in readme or END not in readme:
-        raise ValueError(f"README.md lacks the marks {BEGIN!r} and {END!r}")
-    before, _, rest = readme.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{table(root)}\n{END}{after}"
+def between(text: str, marks: tuple[str, str], content: str) -> str:
+    """`text` with what stands between two marks replaced. ValueError where a mark is missing."""
+    for mark in marks:
+        if mark not in text:
+            raise ValueError(f"README.md lacks the mark {mark}")
+    before, _, rest = text.partition(marks[0])
+    _, _, after = rest.partition(marks[1])
+    return f"{before}{marks[0]}\n{content}\n{marks[1]}{after}"
+
+
+def tree(root: Path) -> str:
+    """Every file of the project's folders with its purpose, as the file itself states it."""
+    lines = []
+    for folder in FOLDERS:
+        lines.append(f"{folder + '/':<34}{purpose(root / folder / '__init__.py')}".rstrip())
+        for path in sorted((root / folder).rglob("*")):
+            if path.suffix in (".py", ".yaml", ".md") and path.name != "__init__.py":
+                name = f"  {path.relative_to(root / folder).as_posix()}"
+                lines.append(f"{name:<34}{purpose(path)}".rstrip())
+    return "\n".join(lines)
+
+
+def purpose(path: Path) -> str:
+    """The first line of a module's docstring, of a YAML file's comment or title, or of a page's heading."""
+    if not path.is_file():
+        return ""
+    text = path.read_text()
+    if path.suffix == ".py":
+        return (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
+    for line in text.splitlines():
+        for opening in ("# ", "title: "):
+            if line.startswith(opening):
+                return line.removeprefix(opening).strip('"')
+    return ""
