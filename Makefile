@@ -37,7 +37,7 @@ check: setup  ## format, lint, types
 	$(BIN)/mypy
 
 test: check  ## check, then every test
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --numprocesses 2 $(TESTS)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(TESTS)
 
 ui: setup  ## the MLflow UI on the store of this checkout
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m flows ui

@@ -82,9 +82,7 @@ class Items:
                     if chosen.num_rows:
                         yield chosen
 
-    def table(
-        self, parts: Sequence[str] = PARTS, columns: Sequence[str] = ("item_id", "label")
-    ) -> pa.Table:
+    def table(self, parts: Sequence[str] = PARTS, columns: Sequence[str] = ("item_id", "label")) -> pa.Table:
         """The same as one table: for the small columns, not for image bytes."""
         batches = list(self.batches(parts, columns, rows=65536))
         if batches:

@@ -4,12 +4,19 @@ Called by a person it records the stage in `dvc.lock` itself, as DVC does where 
 """
 
 import argparse
+import importlib.util
 import os
 import sys
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 
-from tasks.failure import explained
-from tasks.workspace import checkout
+OWN = Path(__file__).parent.parent / ".venv" / "bin" / "python"
+if importlib.util.find_spec("filelock") is None and OWN.exists():
+    # DVC calls `python`: without an activated installation that is another one, which lacks the packages.
+    os.execv(OWN, [str(OWN), "-m", "tasks", *sys.argv[1:]])
+
+from tasks.failure import explained  # noqa: E402
+from tasks.workspace import checkout  # noqa: E402
 
 
 def main(arguments: list[str]) -> int:

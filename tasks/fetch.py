@@ -97,8 +97,10 @@ def fetch(
             _forget(part)
             return digest
     message = f"{wanted.name} could not be fetched:\n" + "\n".join(f"  {each}" for each in failures)
-    kind = ValueError if any(isinstance(each, ValueError) for each in failures) else OSError
-    raise kind(message)
+    for kind in (ValueError, ConnectionError):  # wrong bytes first; a flow retries what only the network did
+        if any(isinstance(each, kind) for each in failures):
+            raise kind(message)
+    raise OSError(message)
 
 
 def require_space(folder: Path, needed: int, name: str) -> None:
@@ -185,7 +187,7 @@ def _repeat_attempts(wanted: Wanted, address: str, part: Path, *, timeout: float
             retrying(_attempt, wanted, address, part, client=client, timeout=timeout)
     except httpx.HTTPError as error:
         said = str(error) or type(error).__name__
-        raise OSError(f"{said} (after {state['fruitless']} attempts; what came is kept)") from None
+        raise ConnectionError(f"{said} (after {state['fruitless']} attempts; what came is kept)") from None
     except httpx.InvalidURL as error:
         raise ValueError(f"is no address: {error}") from None
 

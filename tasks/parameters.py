@@ -11,6 +11,8 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from recipes.recipe import Recipe, find_recipe, recipe_names
 
 BLOCKS = ("download", "clean", "split", "fine_tune", "evaluate", "export")
+TRACKED = (*BLOCKS, "corrections", "starts_from")
+"""What every entry must hold, also where it says nothing: DVC refuses a path or block that is not there."""
 
 
 class DownloadBlock(BaseModel, frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True):
@@ -68,9 +70,9 @@ class Application(BaseModel, frozen=True, extra="forbid", strict=True, use_attri
     """The recipe's folder of `models/` (DVC tracks it, so it stands here)."""
     source: str
     """A file `sources/NAME.yaml`, or a folder or archive of your own."""
-    corrections: str = "sources/none"
+    corrections: str
     """A table `item_id,action,label` made by a person; `sources/none` for none."""
-    starts_from: str = "sources/none"
+    starts_from: str
     """`artifacts/weights/NAME`, another application's `fine_tune` folder, a `.safetensors` file, or
     `sources/none` for random weights."""
     download: DownloadBlock
@@ -138,7 +140,7 @@ def read_application(name: str, raw: Any) -> tuple[Application, Recipe]:
     wanted = raw.get("recipe")
     if wanted is not None and wanted not in recipe_names():
         raise ValueError(f"{where}.recipe: no recipe {wanted!r}{nearest(wanted, recipe_names())}")
-    entry = _validate(Application, {**{block: {} for block in BLOCKS}, **raw}, where)
+    entry = _validate(Application, raw, where)
     recipe = find_recipe(entry.recipe)
     if entry.family != recipe.family:
         raise ValueError(
@@ -164,7 +166,9 @@ def _explain(kind: type[BaseModel], error: Any, where: str) -> str:
     if error["type"] == "extra_forbidden":
         return f"{path} is no parameter{nearest(location[-1], _fields_at(kind, location[:-1]))}"
     if error["type"] == "missing":
-        return f"{path} is missing"
+        hint = "{}" if location[-1] in BLOCKS else "sources/none"
+        told = f"; write at least `{location[-1]}: {hint}`, DVC tracks it" if location[-1] in TRACKED else ""
+        return f"{path} is missing{told}"
     if error["type"] == "literal_error":
         valid = tuple(word.strip(" '") for word in error["ctx"]["expected"].replace(" or ", ",").split(","))
         return f"{path} is {error['input']!r}{nearest(str(error['input']), valid)}"

@@ -34,8 +34,11 @@ class Augmentation(BaseModel, frozen=True, extra="forbid", strict=True, use_attr
 
     @model_validator(mode="after")
     def _has_effect(self) -> Self:
-        if "p_affine" in self.model_fields_set and not (self.rotate or self.warp or self.zoom > 1):
+        changed = {
+            name for name, field in type(self).model_fields.items() if getattr(self, name) != field.default
+        }
+        if "p_affine" in changed and not (self.rotate or self.warp or self.zoom > 1):
             raise ValueError("p_affine has no effect where rotate, zoom and warp are off: leave it out")
-        if "p_lighting" in self.model_fields_set and not self.lighting:
+        if "p_lighting" in changed and not self.lighting:
             raise ValueError("p_lighting has no effect where lighting is 0: leave it out")
         return self
