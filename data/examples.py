@@ -1,4 +1,4 @@
-"""What every example has, whatever it shows: index columns, rejects, and the join of items with their split."""
+"""What every example has, whatever it shows: index columns, rejects, the join of items with their split."""
 
 from __future__ import annotations
 

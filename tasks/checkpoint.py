@@ -54,7 +54,7 @@ def starting_weights(job: "Job") -> Path | None:
     if not path.is_file():
         raise ValueError(
             f"{where} is {job.entry.starts_from}, but {path} does not exist; a folder must hold"
-            " weights.safetensors (`dvc repro` of the stage that makes it), and sources/none means random weights"
+            " weights.safetensors (`dvc repro` of its stage); sources/none means random weights"
         )
     if path.stat().st_size <= 1:  # sources/none holds one line end: DVC warns of files without a byte
         return None

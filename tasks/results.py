@@ -104,8 +104,8 @@ def section(name: str, result: dict[str, Any]) -> str:
             f" {extent(result)}{f' ({note})' if note else ''};"
             f" starts from `{result['starts_from']}`; network `{network(result)}`.",
             "\n".join(rows),
-            f"Measured: {headline} {measured(result, headline)}, by `{result['command']}` on {machine}; {versions};"
-            f" commit {result['commit']}.",
+            f"Measured: {headline} {measured(result, headline)}, by `{result['command']}` on {machine};"
+            f" {versions}; commit {result['commit']}.",
         ]
     )
 

@@ -171,5 +171,5 @@ def test_folds_hold_every_example_out_once_and_keep_units_whole() -> None:
 
 
 def test_folds_need_a_draw() -> None:
-    with pytest.raises(ValueError, match="folds has no effect on split.method published"):
+    with pytest.raises(ValueError, match=r"folds has no effect on split.method published"):
         divide(pd.DataFrame(), method="published", valid=0.2, test=0.0, seed=1, folds=5)

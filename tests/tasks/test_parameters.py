@@ -73,7 +73,7 @@ def test_other_entries_are_not_read(tmp_path: Path) -> None:
     given = read(tmp_path, parameters(shapes=entry(), broken={"recipe": "image_classification"}))
     typed, _ = given.application("shapes")
     assert typed.fine_tune.batch_size == 8
-    with pytest.raises(ValueError, match="applications.broken.family is missing"):
+    with pytest.raises(ValueError, match=r"applications.broken.family is missing"):
         given.application("broken")
 
 
