@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 from models.vision.head import initialise
 
@@ -32,6 +33,22 @@ class FlatPixels(nn.Module):
         return images.flatten(1)
 
 
+class Halving(nn.Conv2d):
+    """3x3 convolution of stride 2 that is right also where a picture is down to one place.
+
+    There only the middle of the kernel counts, so stride 1 gives the same. torch 2.15 on processors with bf16
+    computes garbage for stride 2 under autocast: gradients of 1e36 or nan, on one place only.
+    """
+
+    def __init__(self, inward: int, outward: int, *, bias: bool) -> None:
+        super().__init__(inward, outward, 3, stride=2, padding=1, bias=bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, C', ceil(H / 2), ceil(W / 2))."""
+        stride = 1 if input.shape[-2:] == (1, 1) else 2
+        return functional.conv2d(input, self.weight, self.bias, stride=stride, padding=1)
+
+
 class Residual(nn.Module):
     """x + two convolutions of x (lesson 7 of 2019: `res_block`)."""
 
@@ -49,7 +66,9 @@ class Residual(nn.Module):
 def convolution(inward: int, outward: int, *, stride: int = 2, norm: bool = True) -> nn.Sequential:
     """3x3 convolution, ReLU, batch norm, in the course's order."""
     layers: list[nn.Module] = [
-        nn.Conv2d(inward, outward, 3, stride=stride, padding=1, bias=not norm),
+        Halving(inward, outward, bias=not norm)
+        if stride == 2
+        else nn.Conv2d(inward, outward, 3, padding=1, bias=not norm),
         nn.ReLU(inplace=True),
     ]
     return nn.Sequential(*layers, *([nn.BatchNorm2d(outward)] if norm else []))
@@ -76,7 +95,7 @@ def build_convolutional(
         body.append(convolution(inward, outward, norm=norm))
         if residual:
             body.append(Residual(outward))
-    head: list[nn.Module] = [nn.Conv2d(widths[-1], classes, 3, stride=2, padding=1, bias=not norm)]
+    head: list[nn.Module] = [Halving(widths[-1], classes, bias=not norm)]
     if norm:
         head.append(nn.BatchNorm2d(classes))
     return _initialised(body, [*head, nn.AdaptiveAvgPool2d(1), nn.Flatten()])
