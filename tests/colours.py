@@ -141,6 +141,7 @@ def entry(block: ExportSettings) -> Application:
     blocks: dict[str, Any] = dict.fromkeys(("clean", "fine_tune", "evaluate"))
     return Application(
         recipe="colours", family="vision", source="sources/colours.yaml", download=DownloadBlock(),
+        corrections="sources/none", starts_from="sources/none",
         split=SplitBlock(), export=block, **blocks,
     )  # fmt: skip
 

@@ -36,6 +36,7 @@ def run(
     settings = DownloadBlock(**{"attempts": 2, "timeout": 2.0, **block})
     entry = Application(
         recipe="none", family="none", source=source, download=settings,
+        corrections="sources/none", starts_from="sources/none",
         clean=None, split={}, fine_tune=None, evaluate=None, export=None,
     )  # fmt: skip
     parameters = Parameters(edition=edition, mirror=mirror, applications={})
@@ -432,6 +433,8 @@ def test_through_the_one_way_that_stages_run(root: Path, datasets: Path) -> None
         "recipe": "image_classification",
         "family": "vision",
         "source": "sources/mnist_3_7.yaml",
+        "corrections": "sources/none",
+        "starts_from": "sources/none",
         **blocks,
     }
     parameters = {"edition": "full", "mirror": str(datasets), "applications": {"digits": entry}}

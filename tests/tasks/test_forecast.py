@@ -24,7 +24,8 @@ def root(tmp_path: Path) -> Path:
 
 def asked(root: Path, source: str, *, edition: str = "full", mirror: str = "", **entry: Any) -> Forecast:
     blocks: dict[str, Any] = {name: {} for name in STAGE_NAMES}
-    app = {"recipe": "image_classification", "family": "vision", "source": source, **blocks, **entry}
+    paths = {"source": source, "corrections": "sources/none", "starts_from": "sources/none"}
+    app = {"recipe": "image_classification", "family": "vision", **paths, **blocks, **entry}
     weights = {"resnet34": {"source": "sources/resnet34.yaml"}}
     parameters = Parameters.model_validate(
         {"edition": edition, "mirror": mirror, "weights": weights, "applications": {"app": app}}
