@@ -1,4 +1,4 @@
-"""What a classifier got wrong, and where it looked."""
+"""Where a classifier looked."""
 
 from __future__ import annotations
 
@@ -40,20 +40,3 @@ def grad_cam(network: Spatial, images: Tensor, classes: Tensor | None = None) ->
     heat = nn.functional.interpolate(heat.float(), images.shape[-2:], mode="bilinear", align_corners=False)
     heat = heat[:, 0]
     return heat / heat.amax((1, 2), keepdim=True).clamp_min(torch.finfo(heat.dtype).tiny)
-
-
-def top_losses(losses: Tensor, count: int) -> list[int]:
-    """Places of the `count` largest of `losses` (N,), largest first; equal ones in their order."""
-    return [int(place) for place in losses.argsort(descending=True, stable=True)[:count]]
-
-
-def confusion(targets: Tensor, predictions: Tensor, classes: int) -> Tensor:
-    """How often target i (row) was predicted as j (column): int64 (classes, classes)."""
-    return torch.bincount(targets * classes + predictions, minlength=classes * classes).view(classes, classes)
-
-
-def most_confused(counts: Tensor, *, at_least: int = 1) -> list[tuple[int, int, int]]:
-    """(target, prediction, count) of the mistakes in a confusion matrix, most frequent first."""
-    off = counts - torch.diag(counts.diagonal())
-    pairs = [(int(i), int(j), int(off[i, j])) for i, j in off.nonzero() if off[i, j] >= at_least]
-    return sorted(pairs, key=lambda pair: -pair[2])

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from models.fit import fit
-from models.interpret import confusion, grad_cam, most_confused, top_losses
-from models.losses import cross_entropy
+from models.interpret import grad_cam
 from models.objective import Supervised
 from models.vision.classifier import build_classifier
 from models.vision.settings import NetworkSettings
@@ -28,7 +27,9 @@ def test_grad_cam_points_at_the_object() -> None:
     torch.manual_seed(0)
     settings = NetworkSettings(name="cnn_bn", widths=(8, 16))
     net = build_classifier(settings, classes=2, mean=(0.5,) * 3, std=(0.25,) * 3)
-    only = phase(net, objective=Supervised(net, cross_entropy()), epochs=6, rates=(1e-2, 1e-2))
+    only = phase(
+        net, objective=Supervised(net, torch.nn.functional.cross_entropy), epochs=6, rates=(1e-2, 1e-2)
+    )
     assert fit([only], same(Tensors(images, classes)), seed=1).rows[-1]["accuracy"] > 0.95
     net.eval()
     heat = grad_cam(net, images[:64])
@@ -53,20 +54,3 @@ def test_grad_cam_needs_a_map_of_features() -> None:
     net = build_classifier(NetworkSettings(name="mlp"), classes=2, mean=(0.5,) * 3, std=(0.25,) * 3, size=8)
     with pytest.raises(ValueError, match="needs a network with a map of features"):
         grad_cam(net.eval(), torch.rand(1, 3, 8, 8))
-
-
-def test_mistakes_are_ranked() -> None:
-    assert top_losses(torch.tensor([0.1, 3.0, 0.2, 3.0, 5.0]), 3) == [4, 1, 3]
-    targets = torch.tensor([0, 0, 0, 1, 1, 2])
-    predictions = torch.tensor([0, 1, 1, 1, 2, 2])
-    counts = confusion(targets, predictions, 3)
-    assert counts.tolist() == [[1, 2, 0], [0, 1, 1], [0, 0, 1]]
-    assert most_confused(counts) == [(0, 1, 2), (1, 2, 1)]
-    assert most_confused(counts, at_least=2) == [(0, 1, 2)]
-
-
-def test_label_smoothing_is_the_mean_over_all_classes_for_its_share() -> None:
-    logits, targets = torch.randn(6, 4), torch.tensor([0, 1, 2, 3, 0, 1])
-    logs = logits.log_softmax(1)
-    expected = -(0.9 * logs[torch.arange(6), targets] + 0.1 * logs.mean(1)).mean()
-    torch.testing.assert_close(cross_entropy(smoothing=0.1)(logits, targets), expected)
