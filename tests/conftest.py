@@ -13,6 +13,11 @@ from tests.scratch import make_project
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes are no name for a test: an archive holds its time, and parallel workers would not agree."""
+    return argname if isinstance(val, bytes) else None
+
+
 def _beside(name: str) -> Path:
     """A folder of `../shared`, or of the folder that PRACTICUM_SHARED names (clones in other places)."""
     folder = Path(os.environ.get("PRACTICUM_SHARED", ROOT.parent / "shared")) / name
