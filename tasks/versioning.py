@@ -13,9 +13,11 @@ from contextlib import chdir, contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from tasks.parameters import nearest
+
+STARTED = time.time()
+"""When this process began to load code. The system's own record of it is rounded to a second or so, and would
+call files edited that a clone has only just written."""
 
 Inputs = Mapping[str, Any]
 """Hash of every dependency of a stage, by its name."""
@@ -206,7 +208,7 @@ def _record(repo: Any, stage: Any) -> None:
 
 def _edited_since_start(root: Path, stage: Any) -> list[str]:
     """Code that this process has loaded, and that was edited since: what ran is not what now stands there."""
-    started, now = psutil.Process().create_time(), time.time()
+    now = time.time()
     loaded = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
     files = [Path(file) for file in loaded if file and Path(file).is_relative_to(root)]
     depended = [Path(dependency.fs_path) for dependency in stage.deps if dependency.protocol == "local"]
@@ -215,7 +217,7 @@ def _edited_since_start(root: Path, stage: Any) -> list[str]:
         for file in files
         if any(file.is_relative_to(path) for path in depended)
         and file.exists()
-        and started < file.stat().st_mtime <= now  # a time in the future is a clock that differs
+        and STARTED < file.stat().st_mtime <= now  # a time in the future is a clock that differs
     )
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from tasks.pipeline import STAGES, find_stage, run_stage
 from tasks.workspace import Workspace, checkout
+from tests.scratch import lock_entries
 
 
 def test_a_stage_reads_only_what_the_table_lists() -> None:
@@ -97,3 +98,14 @@ def test_ctrl_c_leaves_nothing_half_written(project: Path) -> None:
     assert "stopped by Ctrl-C" in said
     assert not partial.exists()
     assert not (workspace.artifacts / "shapes" / "fine_tune").exists()
+
+
+def test_code_that_was_written_a_moment_ago_is_no_edit(project: Path) -> None:
+    """As after `git clone`: DVC's lock file gets the entry of a stage whose code is younger than a second."""
+    for stage in ("download", "clean"):
+        (project / "recipes" / "image_classification.py").touch()
+        done = subprocess.run(
+            command(project, stage, "shapes"), cwd=project, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    assert list(lock_entries(project)) == ["download@shapes", "clean@shapes"]
