@@ -46,11 +46,15 @@ def run(
     for application in _chosen(applications):
         with explained(f"run {application}"):
             _require(application)
-            from flows.chain import run_application, summary
+            from flows.chain import interrupted, run_application, summary
 
             try:
                 done = run_application(application, force=force)
-            except RuntimeError as error:
+            except BaseException as error:
+                if interrupted.is_set():
+                    raise KeyboardInterrupt from None
+                if not isinstance(error, RuntimeError):
+                    raise
                 if "ephemeral Prefect API server" not in str(error):
                     raise
                 raise OSError(

@@ -1,6 +1,7 @@
 """The chain as a Prefect flow: Prefect says when, where and how often to try, DVC what needs to be done."""
 
 import errno
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from tasks.pipeline import STAGES, Stage, run_stage
 
 RETRY_SECONDS = (10, 60)
 """Pauses before the retries of a stage: short for a hiccup, longer for a server that restarts."""
+interrupted = threading.Event()
+"""Set by Ctrl-C in a stage: Prefect, whose temporary server ends by it too, reports something else."""
 NETWORK = {
     errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.EHOSTUNREACH, errno.ENETUNREACH,
     errno.ETIMEDOUT, errno.EPIPE, errno.EAGAIN,
@@ -53,13 +56,17 @@ def walk(name: str, current: str, restore: bool = True, pull: bool = False) -> S
         return _ended(name, "restored", "Cached")
     stage, _, owner = name.partition("@")
     print(f"{name}: running", flush=True)
-    with versioning.recorded(root, name):
-        if stage == "weights":
-            from tasks.weights import fetch_weights
+    try:
+        with versioning.recorded(root, name):
+            if stage == "weights":
+                from tasks.weights import fetch_weights
 
-            fetch_weights(owner)
-        else:
-            run_stage(stage, owner, door="flow")
+                fetch_weights(owner)
+            else:
+                run_stage(stage, owner, door="flow")
+    except KeyboardInterrupt:
+        interrupted.set()
+        raise
     return _ended(name, "ran", "Completed")
 
 

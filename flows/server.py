@@ -15,6 +15,8 @@ def prepare(root: Path) -> None:
         Path(home).mkdir(parents=True, exist_ok=True)  # Prefect makes the last folder only
         os.environ.setdefault("PREFECT_SERVER_ALLOW_EPHEMERAL_MODE", "true")
         os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", str(STARTUP_SECONDS))
+        # Ctrl-C reaches the temporary server as well; its client shall not wait for it to come back.
+        os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "1")
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")  # the command reports a failure itself, once
     os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
