@@ -1,6 +1,7 @@
 """The folders of a checkout: where each stage writes, and where unfinished work and locks live."""
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -8,7 +9,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 from filelock import FileLock, Timeout
+
+
+RELEASE_SECONDS = 10
+"""How long a lock may outlive a holder that was killed: a child of it may be a moment behind."""
+
+
+def _alive(holder: Path) -> bool:
+    """Whether the process that wrote its name into `holder` still runs; True where nobody did."""
+    found = re.search(r"process (\d+)", holder.read_text()) if holder.exists() else None
+    return found is None or psutil.pid_exists(int(found[1]))
 
 
 @dataclass(frozen=True)
@@ -50,7 +62,7 @@ class Workspace:
         holder = folder / f"{application}.holder"
         lock = FileLock(folder / f"{application}.lock")
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=0 if _alive(holder) else RELEASE_SECONDS)
         except Timeout:
             who = holder.read_text() if holder.exists() else "another process"
             raise ValueError(
