@@ -12,7 +12,6 @@ from pathlib import Path
 import psutil
 from filelock import FileLock, Timeout
 
-
 RELEASE_SECONDS = 10
 """How long a lock may outlive a holder that was killed: a child of it may be a moment behind."""
 
