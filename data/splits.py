@@ -1,4 +1,4 @@
-"""Which example is held out: drawn anew (random, stratified, by group, by time) or as published."""
+"""Which example is held out: drawn anew (random, stratified, by group), by time or order, or as published."""
 
 import warnings
 from collections.abc import Iterable
@@ -38,11 +38,12 @@ def divide(
 
     Equal content (digest) and `ties` (pairs of row numbers) always share a part in a draw; unlabelled
     examples among labelled ones are never drawn, they are test. A class with fewer examples than parts goes
-    to training or is left out (`small_classes`); by time it stays where its time puts it. ValueError where
-    the method lacks its column, a part would be empty, or the published parts are incomplete.
+    to training or is left out (`small_classes`); by time and order it stays where that puts it.
+    ValueError where the method lacks its column, a part would be empty, or the published parts are
+    incomplete.
     `folds`: the valid part is number `fold` of so many equal ones, in the place of a share.
     """
-    if folds and method in ("published", "time"):
+    if folds and method in ("published", "time", "order"):
         raise ValueError(
             f"split.folds has no effect on split.method {method}; use stratified, random or group"
         )
@@ -65,6 +66,8 @@ def divide(
         raise ValueError("no example is left to draw from; look at split.small_classes and clean.unlabelled")
     if method == "time":
         parts[drawn] = _by_time(index.loc[drawn], valid=valid, test=test)
+    elif method == "order":
+        parts[drawn] = _by_order(len(drawn), valid=valid, test=test)
     else:
         units = _units(index.loc[drawn], list(ties), group=method == "group")
         keep = np.isin(units, units[is_small[drawn]])  # with their class too small, or tied to such a one
@@ -193,6 +196,14 @@ def _by_time(index: pd.DataFrame, *, valid: float, test: float) -> npt.NDArray[A
                 later = times[times > boundary]
                 boundary = later[0] if len(later) else boundary
             parts[index["time"].to_numpy() >= boundary] = part
+    return parts
+
+
+def _by_order(count: int, *, valid: float, test: float) -> npt.NDArray[Any]:
+    """The last examples by item id are test, those before them valid."""
+    parts = np.full(count, "train", dtype=object)
+    parts[count - round(count * (valid + test)) :] = "valid"
+    parts[count - round(count * test) :] = "test"
     return parts
 
 

@@ -160,7 +160,8 @@ def build_phase(
 
 def _schedule(settings: PhaseSettings) -> Schedule:
     if settings.schedule == "one_cycle":
-        return one_cycle() if settings.warm is None else one_cycle(warm=settings.warm)
+        chosen: dict[str, Any] = {"warm": settings.warm, "momentum": settings.momenta}
+        return one_cycle(**{name: value for name, value in chosen.items() if value is not None})
     if settings.schedule == "constant":
         return constant()
     return cosine_restarts(length=settings.cycle_length or 1, multiplier=settings.cycle_multiplier or 1)

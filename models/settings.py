@@ -72,6 +72,8 @@ class PhaseSettings(BaseModel, frozen=True, extra="forbid", strict=True, use_att
     """One cycle (2019), a constant rate (`fit`), or cosine with restarts (SGDR, 2018)."""
     warm: float | None = Field(default=None, gt=0, lt=1)
     """one_cycle: share of the steps in which the rate rises (default 0.3; fastai's `pct_start`)."""
+    momenta: Annotated[tuple[float, float] | None, Field(strict=False)] = None
+    """one_cycle: momentum at the lowest rate and at the peak (default 0.95, 0.85; ULMFiT 0.8, 0.7)."""
     cycle_length: int | None = Field(default=None, ge=1)
     """cosine_restarts: epochs of the first cycle (default 1)."""
     cycle_multiplier: int | None = Field(default=None, ge=1)
@@ -81,10 +83,12 @@ class PhaseSettings(BaseModel, frozen=True, extra="forbid", strict=True, use_att
 
     @model_validator(mode="after")
     def _only_used(self) -> PhaseSettings:
-        used = {"one_cycle": ("warm",), "cosine_restarts": ("cycle_length", "cycle_multiplier")}
-        for name in ("warm", "cycle_length", "cycle_multiplier"):
+        used = {"one_cycle": ("warm", "momenta"), "cosine_restarts": ("cycle_length", "cycle_multiplier")}
+        for name in ("warm", "momenta", "cycle_length", "cycle_multiplier"):
             if getattr(self, name) is not None and name not in used.get(self.schedule, ()):
                 raise ValueError(f"{name} has no effect on the schedule {self.schedule}")
+        if self.momenta is not None and not all(0 <= momentum < 1 for momentum in self.momenta):
+            raise ValueError(f"momenta must be at least 0 and below 1, not {list(self.momenta)}")
         if any(rate <= 0 for rate in self.rates):
             raise ValueError(f"rates must be above 0, not {list(self.rates)}")
         if self.earlier is not None and len(self.rates) > 1:

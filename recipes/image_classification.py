@@ -19,10 +19,10 @@ from data.images.settings import Augmentation
 from models.settings import ExportSettings, OptimiserSettings, PhaseSettings
 from models.vision.settings import NetworkSettings
 from recipes.evaluation import pictures
-from recipes.recipe import Learning, Recipe, Training
+from recipes.recipe import Learning, Recipe, Trained, Training
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from data.examples import Items
     from models.export import Program
@@ -110,15 +110,17 @@ def network(settings: ImageTraining, facts: Mapping[str, Any]) -> nn.Module:
     )
 
 
-def start(module: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
+def start(module: nn.Module, trained: Trained, facts: Mapping[str, Any]) -> list[str]:
     """Load the body from published weights or from another application's network."""
     from models.vision.classifier import ImageClassifier, start_from
 
     assert isinstance(module, ImageClassifier)
-    return start_from(module, state)
+    return start_from(module, trained.state)
 
 
-def phases(settings: ImageTraining, module: nn.Module, learning: Learning) -> tuple[Phase, ...]:
+def phases(
+    settings: ImageTraining, module: nn.Module, learning: Learning, judge: Trained | None
+) -> tuple[Phase, ...]:
     """Cross-entropy through the block's phases."""
     from torch.nn import CrossEntropyLoss
 
@@ -149,9 +151,8 @@ def signature(
     example = torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(0)).float() / 255
     return Program(
         module=Sequential(module, Softmax(dim=1)).eval(),
-        example=example,
-        input_name="images",
-        output_name="probabilities",
+        example={"images": example},
+        outputs=("probabilities",),
         preprocess={
             "kind": "encoded_images",
             "size": settings.size,
@@ -186,4 +187,9 @@ RECIPE = Recipe(
     review=pictures.review,
     interpret=pictures.interpret,
     signature=signature,
+    limits=(
+        "It always answers with one of its classes, whatever it is shown; a high probability for something of"
+        " another kind means nothing.",
+        "Probabilities were not calibrated, and no group of people or places was looked at apart.",
+    ),
 )

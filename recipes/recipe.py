@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # heavy rooms are imported by the functions that need them
 
     from data.archives import Raw
     from data.examples import Items, Reject
+    from models.export import Program
     from models.fit import Batches
     from models.phases import Phase
 
@@ -45,10 +46,55 @@ class Training(BaseModel, frozen=True, extra="forbid", strict=True, use_attribut
 class Learning:
     """What `fine_tune` hands to the loop: batches by part, and the facts learned from training rows."""
 
-    loaders: Callable[[Phase], tuple[Batches, Batches]]
-    """Training and validation batches of a phase."""
+    loaders: Callable[[Phase], tuple[Batches, Batches | None]]
+    """Training and validation batches of a phase; None where there is nothing to validate."""
     facts: Mapping[str, Any]
     """Vocabularies and statistics of the training rows, as JSON; all that later stages need of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A network that was trained elsewhere: what training starts from, or what judges it."""
+
+    state: Mapping[str, Tensor]
+    """Its weights by name."""
+    facts: Mapping[str, Any]
+    """Its vocabularies and statistics; empty for published weights that have none."""
+    settings: Mapping[str, Any]
+    """The `fine_tune` block that it was trained with; empty for published weights."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A trained network that is to be judged, with all that it may be judged by."""
+
+    network: nn.Module
+    """In evaluation mode."""
+    items: Items
+    facts: Mapping[str, Any]
+    settings: Any
+    """The `fine_tune` block that it was trained with."""
+    evaluation: Any
+    """The `evaluate` block."""
+    cache: Path
+    """Where prepared examples may be kept."""
+    judge: Trained | None
+    """The second network that the entry names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """One table of an evaluation: `evaluate/tables/NAME.csv`.
+
+    One with the columns (actual, predicted) alone is a list of pairs, which DVC draws as a confusion matrix.
+    """
+
+    name: str
+    table: pa.Table
+    title: str = ""
+    """Heading of a section of the card that shows it; empty keeps it out of the card."""
+    text: str = ""
+    """What stands above the table in the card."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,26 +126,31 @@ class Recipe:
     """(items, fine_tune block, cache folder) -> batches and facts."""
     network: Callable[[Any, Mapping[str, Any]], nn.Module]
     """(fine_tune block, facts) -> the network with random weights, from torch's generator."""
-    start: Callable[[nn.Module, Mapping[str, Tensor]], list[str]]
-    """(network, state dict of `starts_from`) loads what fits; returns the names that were loaded."""
-    phases: Callable[[Any, nn.Module, Learning], tuple[Phase, ...]]
-    """(fine_tune block, network, learning) -> the phases of training."""
+    start: Callable[[nn.Module, Trained, Mapping[str, Any]], list[str]]
+    """(network, what `starts_from` names, facts) loads what fits; returns the names that were loaded."""
+    phases: Callable[[Any, nn.Module, Learning, Trained | None], tuple[Phase, ...]]
+    """(fine_tune block, network, learning, judge) -> the phases of training."""
     metrics: tuple[str, ...]
     """Names of the metrics; the first is the headline."""
     higher_is_better: bool
     """Direction of the headline metric."""
-    predict: Callable[..., pa.Table]
-    """(network, items, facts, fine_tune block, evaluate block, cache folder) -> one row per item."""
+    predict: Callable[[Subject], pa.Table]
+    """-> one row per item; `item_id` and `part` are its first columns, the others the recipe's own."""
     score: Callable[[pa.Table, Mapping[str, Any]], dict[str, float]]
     """(predictions of one part, facts) -> metrics by name; no metric where nothing is labelled."""
-    interpret: Callable[..., Iterator[Figure]]
-    """(network, items, predictions, facts, fine_tune block, evaluate block, cache folder) -> figures."""
-    tables: Callable[[pa.Table], Iterator[tuple[str, pa.Table]]]
-    """(predictions) -> tables by name: DVC draws those of (actual, predicted), the others are for reading."""
+    interpret: Callable[[Subject, pa.Table], Iterator[Figure]]
+    """(subject, predictions) -> figures."""
+    tables: Callable[[Subject, pa.Table], Iterator[Listing]]
+    """(subject, predictions) -> tables, some of them for the card."""
     review: Callable[[pa.Table, Any], pa.Table]
     """(predictions, evaluate block) -> candidates for corrections (`item_id,action,label`), worst first."""
-    signature: Callable[..., Any]
-    """(network, facts, fine_tune block, export block) -> `models.export.Program`."""
+    signature: Callable[[nn.Module, Mapping[str, Any], Any, Any], Program]
+    """(network, facts, fine_tune block, export block) -> the network ready to leave the project."""
+    sample: Callable[[nn.Module, Mapping[str, Any], Any], Figure] | None = None
+    """(network, facts, fine_tune block) -> what it makes by now, drawn after every epoch; None draws nothing.
+    Deterministic: draws from a generator of its own."""
+    limits: tuple[str, ...] = ()
+    """Sentences for the card: what a network of this kind cannot do."""
 
 
 FOLDER = Path(__file__).parent

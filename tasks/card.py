@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.parameters import nearest
@@ -26,6 +28,9 @@ MEANING = {
 }
 """What each extent of the data allows to conclude."""
 
+ROWS = 40
+"""Rows of a table that the card shows; the rest stands in the table's own file."""
+
 VERSIONS = ("torch", "mlflow", "onnx", "numpy", "pillow")
 """Distributions whose versions the card names."""
 
@@ -40,14 +45,15 @@ def card(
     settings: Mapping[str, Any],
     metrics: Mapping[str, Any],
     provenance: Mapping[str, Any],
+    tables: Path,
     differences: Mapping[str, float],
     tolerance: float,
     usage: str,
 ) -> str:
     """The text of `card.md`. ValueError where `export.course.metric` is none of the recipe's metrics.
 
-    `settings`: the fine_tune block in effect. `metrics`, `provenance`: files of `evaluate`. `usage`: a line
-    of Python that asks the loaded `model`.
+    `settings`: the fine_tune block in effect. `metrics`, `provenance`: files of `evaluate`; `tables` is
+    its folder of that name. `usage`: a line of Python that asks the loaded `model`.
     """
     block: ExportSettings = entry.export
     check_course(block.course, recipe)
@@ -57,7 +63,8 @@ def card(
         ("Split", split(provenance["split"])),
         ("Training", training(entry, recipe, settings)),
         ("Metrics", measured(recipe, metrics, block.course)),
-        ("Limits", limits(program, provenance)),
+        *listings(tables),
+        ("Limits", limits(recipe, program, provenance)),
         ("How to load it", loading(program, name, usage=usage, onnx=block.onnx)),
         ("How far the forms agree", agreement(differences, tolerance)),
         ("Versions", versions()),
@@ -152,24 +159,29 @@ def measured(recipe: Recipe, metrics: Mapping[str, Any], course: CourseFigure | 
     return "\n\n".join(lines)
 
 
-def limits(program: Program, provenance: Mapping[str, Any]) -> str:
-    """What the model cannot do, as far as the records show."""
+def listings(folder: Path) -> Iterator[tuple[str, str]]:
+    """Heading and content of each table that the recipe put into the card."""
+    for listed in json.loads((folder / "card.json").read_text()):
+        with (folder / f"{listed['name']}.csv").open(newline="") as file:
+            head, *rows = csv.reader(file)
+        shown = table(head, [[number(each) for each in row] for row in rows[:ROWS]])
+        more = f"{len(rows) - ROWS} more rows in `evaluate/tables/{listed['name']}.csv`."
+        yield listed["title"], "\n\n".join([listed["text"], shown, *([more] if len(rows) > ROWS else [])])
+
+
+def limits(recipe: Recipe, program: Program, provenance: Mapping[str, Any]) -> str:
+    """What the model cannot do, as far as the records and the recipe know."""
     lines = []
     if provenance["extent"] in {"generated", "stand-in"}:
         lines.append("Not for use: it has never seen the data that its name stands for.")
-    if program.labels:
-        lines.append(
-            f"It always answers with one of its {len(program.labels)} classes, whatever it is shown; a high"
-            " probability for something of another kind means nothing."
-        )
+    lines += recipe.limits
     few = sorted(label for label, number in provenance.get("labels", {}).items() if number < 10)
-    if few:
+    if few and program.labels:
         shown = ", ".join(f"`{label}`" for label in few[:10]) + (", ..." if len(few) > 10 else "")
         lines.append(
             f"Fewer than 10 examples each: {shown}; its answers for them are little more than guesses."
         )
-    lines.append("Probabilities were not calibrated, and no group of people or places was looked at apart.")
-    return "\n".join(f"- {line}" for line in lines)
+    return "\n".join(f"- {line}" for line in lines) or "None known beyond the metrics above."
 
 
 def loading(program: Program, name: str, *, usage: str, onnx: bool) -> str:
@@ -182,7 +194,7 @@ def loading(program: Program, name: str, *, usage: str, onnx: bool) -> str:
         f'model = mlflow.pyfunc.load_model("{folder}")',
         usage,
         "",
-        f"# from tensors: `{program.input_name}` -> `{program.output_name}`; shapes in `signature.json`",
+        f"# from tensors: {names(program.example)} -> {names(program.outputs)}; shapes in `signature.json`",
         "import torch",
         f'network = torch.export.load("{folder}/program.pt2").module()',
     ]
@@ -234,6 +246,19 @@ def pretty(value: Mapping[str, Any]) -> str:
 def counts(numbers: Mapping[str, int]) -> str:
     """`3 truncated, 1 no label`, or `none`."""
     return ", ".join(f"{number} {reason}" for reason, number in sorted(numbers.items()) if number) or "none"
+
+
+def names(tensors: Iterable[str]) -> str:
+    """`tokens`, `lengths`"""
+    return ", ".join(f"`{each}`" for each in tensors)
+
+
+def number(text: str) -> str:
+    """Four decimals for what has more, and anything else as it stands."""
+    try:
+        return f"{float(text):.4f}" if "." in text and len(text.partition(".")[2]) > 4 else text
+    except ValueError:
+        return text
 
 
 def cell(value: object) -> str:

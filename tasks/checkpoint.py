@@ -9,8 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
+from tasks.parameters import Application
+from tasks.workspace import Workspace
+
 if TYPE_CHECKING:
+    from recipes.recipe import Trained
     from tasks.pipeline import Job
+
+
+WEIGHTS, FACTS, SETTINGS = "weights.safetensors", "facts.json", "settings.json"
+"""What `fine_tune` writes of a network: its weights, what it knows of its data, how it was trained."""
 
 
 def file_digest(path: Path) -> str:
@@ -33,34 +41,67 @@ def fingerprint(job: "Job") -> str:
     provenance = json.loads((job.read("clean") / "provenance.json").read_text())
     split = pq.read_table(job.read("split") / "split.parquet")
     parts = hashlib.sha256(json.dumps(split.to_pydict(), sort_keys=True).encode()).hexdigest()
-    start = starting_weights(job)
     facts = {
         "application": job.application,
         "settings": job.entry.fine_tune.model_dump(mode="json"),
         "content": provenance["content"],
         "split": parts,
-        "starts_from": file_digest(start) if start else None,
+        **{field: digest_of(path) for field, path in others_of(job).items()},
         "code": {str(path.relative_to(root)): file_digest(path) for path in code},
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def starting_weights(job: "Job") -> Path | None:
-    """The weights file that `starts_from` names, or None where it names the empty file."""
-    path = job.workspace.resolve(job.entry.starts_from)
-    where = f"applications.{job.application}.starts_from"
+def weights_file(workspace: Workspace, application: str, entry: Application, field: str) -> Path | None:
+    """The weights that the entry's path `field` names, or None where it names the empty file.
+
+    `field` is `starts_from` or `judge`. ValueError where the path does not exist or holds no weights.
+    """
+    written = getattr(entry, field)
+    path = workspace.resolve(written)
+    where = f"applications.{application}.{field}"
     if path.is_dir():
-        path = path / "weights.safetensors"
+        path = path / WEIGHTS
     if not path.is_file():
         raise ValueError(
-            f"{where} is {job.entry.starts_from}, but {path} does not exist; a folder must hold"
-            " weights.safetensors (`dvc repro` of its stage); sources/none means random weights"
+            f"{where} is {written}, but {path} does not exist; a folder must hold"
+            f" {WEIGHTS} (`dvc repro` of its stage); sources/none means none"
         )
     if path.stat().st_size <= 1:  # sources/none holds one line end: DVC warns of files without a byte
         return None
     if path.suffix != ".safetensors":
-        raise ValueError(f"{where} is {job.entry.starts_from}: weights must be a .safetensors file")
+        raise ValueError(f"{where} is {written}: weights must be a .safetensors file")
     return path
+
+
+def others_of(job: "Job") -> dict[str, Path | None]:
+    """The weights files of the networks that a job's entry names beside its own."""
+    return {
+        field: weights_file(job.workspace, job.application, job.entry, field)
+        for field in ("starts_from", "judge")
+    }
+
+
+def digest_of(weights: Path | None) -> list[str] | None:
+    """sha256 of the weights and of the facts beside them, where there are any."""
+    if weights is None:
+        return None
+    return [file_digest(path) for path in (weights, weights.with_name(FACTS)) if path.is_file()]
+
+
+def read_trained(weights: Path | None) -> "Trained | None":
+    """A network trained elsewhere, from its weights and what lies beside them; never unpickles."""
+    if weights is None:
+        return None
+    from safetensors.torch import load_file
+
+    from recipes.recipe import Trained
+
+    facts, settings = (
+        json.loads(path.read_text()) if path.is_file() else {}
+        for path in (weights.with_name(FACTS), weights.with_name(SETTINGS))
+    )
+    return Trained(state=load_file(weights), facts=facts, settings=settings)
 
 
 @dataclass(frozen=True)
@@ -74,6 +115,11 @@ class Checkpoint:
     def path(self) -> Path:
         """The file; its name carries the fingerprint."""
         return self.folder / f"{self.fingerprint}.pt"
+
+    @property
+    def samples(self) -> Path:
+        """Where pictures of this training lie until it ends."""
+        return self.folder / "samples" / self.fingerprint
 
     def load(self) -> dict[str, Any] | None:
         """The last whole state, or None. Never unpickles code."""

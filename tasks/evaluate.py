@@ -12,8 +12,8 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from data.examples import PARTS, Items
-from recipes.recipe import Figure
-from tasks.checkpoint import fingerprint
+from recipes.recipe import Figure, Listing, Subject
+from tasks.checkpoint import FACTS, SETTINGS, WEIGHTS, fingerprint, others_of, read_trained
 from tasks.fine_tune import cache_folder, write_json
 from tasks.pipeline import Job, Receipt
 from tasks.tracking import begin_evaluation
@@ -30,14 +30,16 @@ def run(job: Job) -> Receipt:
 
     clean, split, tuned = job.read("clean"), job.read("split"), job.read("fine_tune")
     settings = read_settings(job, tuned)
-    facts = json.loads((tuned / "facts.json").read_text())
+    facts = json.loads((tuned / FACTS).read_text())
     torch.set_num_threads(settings.threads)
     network = job.recipe.network(settings, facts)
-    network.load_state_dict(load_file(tuned / "weights.safetensors"))
+    network.load_state_dict(load_file(tuned / WEIGHTS))
     network.eval()
-    items = Items(clean, split)
-    cache = cache_folder(job)
-    predictions = job.recipe.predict(network, items, facts, settings, job.block, cache)
+    subject = Subject(
+        network=network, items=Items(clean, split), facts=facts, settings=settings, evaluation=job.block,
+        cache=cache_folder(job), judge=read_trained(others_of(job)["judge"]),
+    )  # fmt: skip
+    predictions = job.recipe.predict(subject)
     pq.write_table(predictions, job.output / "predictions.parquet")
 
     provenance = summary(clean, split)
@@ -46,21 +48,23 @@ def run(job: Job) -> Receipt:
     write_json(job.output / "metrics.json", metrics)
     pyarrow.csv.write_csv(job.recipe.review(predictions, job.block), job.output / "corrections.csv")
 
-    write_plots(job.output, pq.read_table(tuned / "history.parquet"), job.recipe.tables(predictions))
+    history = pq.read_table(tuned / "history.parquet")
+    write_plots(job.output, history, job.recipe.tables(subject, predictions))
     figures = job.output / "figures"
     figures.mkdir()
-    for figure in job.recipe.interpret(network, items, predictions, facts, settings, job.block, cache):
+    for figure in job.recipe.interpret(subject, predictions):
         draw(figure, figures / f"{figure.name}.png")
     begin_evaluation(job, fingerprint(job), metrics=metrics, figures=figures)
     numbers = metrics.get("valid") or metrics.get("test") or {}
     return Receipt(rows=predictions.num_rows, numbers=numbers)
 
 
-def write_plots(output: Path, history: pa.Table, tables: Iterator[tuple[str, pa.Table]]) -> None:
+def write_plots(output: Path, history: pa.Table, listings: Iterator[Listing]) -> None:
     """Tables in folders by the way that DVC draws them, whatever a recipe has to show (see `dvc.yaml`).
 
     `plots/curves/NAME.csv` (epoch, NAME) for every number of the history, `plots/confusion/` for tables of
-    (actual, predicted), and `tables/` for the others, which are for reading.
+    (actual, predicted), and `tables/` for the others, which are for reading. `tables/card.json` names those
+    that the card shows, with their headings.
     """
     curves, confusion, others = (output / name for name in ("plots/curves", "plots/confusion", "tables"))
     for folder in (curves, confusion, others):
@@ -68,14 +72,18 @@ def write_plots(output: Path, history: pa.Table, tables: Iterator[tuple[str, pa.
     for field in history.schema:
         if field.name != "epoch" and (pa.types.is_floating(field.type) or pa.types.is_integer(field.type)):
             pyarrow.csv.write_csv(history.select(["epoch", field.name]), curves / f"{field.name}.csv")
-    for name, table in tables:
-        folder = confusion if table.column_names == ["actual", "predicted"] else others
-        pyarrow.csv.write_csv(table, folder / f"{name}.csv")
+    shown = []
+    for listing in listings:
+        folder = confusion if listing.table.column_names == ["actual", "predicted"] else others
+        pyarrow.csv.write_csv(listing.table, folder / f"{listing.name}.csv")
+        if listing.title:
+            shown.append({"name": listing.name, "title": listing.title, "text": listing.text})
+    write_json(others / "card.json", shown)
 
 
 def read_settings(job: Job, tuned: Path) -> Any:
     """The `fine_tune` block that the weights were trained with, from beside them."""
-    return job.recipe.blocks["fine_tune"].model_validate_json((tuned / "settings.json").read_text())
+    return job.recipe.blocks["fine_tune"].model_validate_json((tuned / SETTINGS).read_text())
 
 
 def score(job: Job, predictions: pa.Table, facts: dict[str, Any]) -> dict[str, dict[str, float]]:

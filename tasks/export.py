@@ -5,12 +5,13 @@ The folder is an MLflow model as it lies: `mlflow models serve -m artifacts/APP/
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import importlib
 import json
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
@@ -19,11 +20,13 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from recipes.recipe import FOLDER
+from tasks.checkpoint import FACTS, WEIGHTS
 from tasks.evaluate import read_settings
 from tasks.fine_tune import write_json
 from tasks.pipeline import Job, Receipt
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
     from torch import Tensor
 
     from models.export import Program
@@ -46,12 +49,12 @@ def run(job: Job) -> Receipt:
 
     tuned, evaluated = job.read("fine_tune"), job.read("evaluate")
     settings, block = read_settings(job, tuned), job.block
-    facts = json.loads((tuned / "facts.json").read_text())
+    facts = json.loads((tuned / FACTS).read_text())
     metrics = json.loads((evaluated / "metrics.json").read_text())
     provenance = json.loads((evaluated / "provenance.json").read_text())
     torch.set_num_threads(settings.threads)
     network = job.recipe.network(settings, facts)
-    network.load_state_dict(load_file(tuned / "weights.safetensors"))
+    network.load_state_dict(load_file(tuned / WEIGHTS))
     program = job.recipe.signature(network.eval(), facts, settings, block)
 
     exported = to_torch_export(program)
@@ -69,12 +72,13 @@ def run(job: Job) -> Receipt:
     text = card(
         job.application, job.entry, job.recipe, program, edition=job.parameters.edition,
         settings=settings.model_dump(mode="json"), metrics=metrics, provenance=provenance,
-        differences=found, tolerance=tolerance_of(program, block), usage=predictor.USAGE,
+        tables=evaluated / "tables", differences=found, tolerance=tolerance_of(program, block),
+        usage=predictor.USAGE,
     )  # fmt: skip
     (job.output / "card.md").write_text(text)
     shutil.copyfile(evaluated / "metrics.json", job.output / "metrics.json")
     size = sum(file.stat().st_size for file in job.output.rglob("*") if file.is_file())
-    return Receipt(rows=len(program.example), bytes=size, digest=folder_digest(job.output), numbers=found)
+    return Receipt(rows=2, bytes=size, digest=folder_digest(job.output), numbers=found)
 
 
 def find_predictor(kind: str) -> ModuleType:
@@ -102,6 +106,18 @@ def write_model(folder: Path, program: Program, settings: ExportSettings) -> Mod
     # the patch release stays out of it: it changes no answer, and would change the folder's digest
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     write_yaml(folder / "python_env.yaml", {"python": python, "dependencies": ["-r requirements.txt"]})
+    described: dict[str, Any] = {
+        "program": {
+            "inputs": [shape_of(name, each, program) for name, each in program.example.items()],
+            "outputs": [
+                shape_of(name, each, program) for name, each in run_eager(program, program.example).items()
+            ],
+            "files": ["program.pt2", *(["program.onnx"] if settings.onnx else [])],
+        },
+        "preprocess": dict(program.preprocess),
+        "labels": list(program.labels),
+    }
+    signature = predictor.signature_of(described).to_dict()
     flavor = {
         "artifacts": {name: {"path": path} for name, path in files.items()},
         "env": {"virtualenv": "python_env.yaml"},
@@ -114,20 +130,11 @@ def write_model(folder: Path, program: Program, settings: ExportSettings) -> Mod
         "flavors": {"python_function": flavor},
         "metadata": {"labels": list(program.labels)},
         "mlflow_version": pinned("mlflow"),
-        "signature": predictor.SIGNATURE.to_dict(),
+        "signature": signature,
     }
     write_yaml(folder / "MLmodel", model)
-    described = {
-        "program": {
-            "input": {"name": program.input_name, **shape_of(program.example)},
-            "output": {"name": program.output_name, **shape_of(run_eager(program, program.example))},
-            "files": ["program.pt2", *(["program.onnx"] if settings.onnx else [])],
-        },
-        "preprocess": dict(program.preprocess),
-        "labels": list(program.labels),
-        "model": {name: json.loads(text) for name, text in model["signature"].items() if text},
-        "versions": dict(pin.split("==") for pin in pins),
-    }
+    described["model"] = {name: json.loads(text) for name, text in signature.items() if text}
+    described["versions"] = dict(pin.split("==") for pin in pins)
     write_json(folder / "signature.json", described)
     return predictor
 
@@ -140,29 +147,42 @@ def check(folder: Path, program: Program, predictor: ModuleType, *, tolerance: f
     import torch
     from safetensors.torch import save
 
-    from models.export import difference, differences, onnx_runner, run_eager
+    from models.export import Form, difference, differences, onnx_runner, run_eager, torch_runner
 
-    forms: dict[str, Callable[[Tensor], Tensor]] = {}
-    forms["torch.export"] = torch.export.load(folder / "program.pt2").module()
+    forms: dict[str, Form] = {}
+    forms["torch.export"] = torch_runner(program, torch.export.load(folder / "program.pt2"))
     if (folder / "program.onnx").exists():
         forms["ONNX"] = onnx_runner(str(folder / "program.onnx"))
     found = differences(program, forms, tolerance=tolerance)
 
-    rows, received, files = predictor.example_of(program.example)
-    expected = run_eager(program, received)
+    described = json.loads((folder / "signature.json").read_text())
+    rows, received, files = predictor.example_of(program.example, described)
+    answered = run_eager(program, received)
     answer = load_model(folder).predict(rows)
-    given = torch.tensor(answer[predictor.ANSWER].tolist())
+    given, expected = predictor.compare(answer, answered, described)
     found["pyfunc"] = difference("the pyfunc", "the stored example", given, expected, tolerance=tolerance)
 
     example = folder / "example"
     example.mkdir()
     for name, data in files.items():
         (example / name).write_bytes(data)
-    tensors = {program.input_name: received, program.output_name: expected}
+    tensors = {name: tensor.contiguous() for name, tensor in {**received, **answered}.items()}
     (example / "tensors.safetensors").write_bytes(save(tensors))
     write_json(example / "request.json", predictor.request(rows))
-    write_json(example / "response.json", {"predictions": answer.to_dict(orient="records")})
+    write_json(example / "response.json", {"predictions": as_json(answer)})
     return found
+
+
+def as_json(answer: DataFrame) -> list[dict[str, Any]]:
+    """The rows of an answer as a server sends them: bytes as base64 text."""
+    records: list[dict[Any, Any]] = answer.to_dict(orient="records")
+    return [
+        {
+            name: base64.b64encode(value).decode() if isinstance(value, bytes) else value
+            for name, value in record.items()
+        }
+        for record in records
+    ]
 
 
 def load_model(folder: Path) -> Any:
@@ -177,9 +197,12 @@ def load_model(folder: Path) -> Any:
         sys.dont_write_bytecode = before
 
 
-def shape_of(tensor: Tensor) -> dict[str, Any]:
-    """Type and shape of one side of the program; null is the batch."""
-    return {"type": str(tensor.dtype).removeprefix("torch."), "shape": [None, *tensor.shape[1:]]}
+def shape_of(name: str, tensor: Tensor, program: Program) -> dict[str, Any]:
+    """Name, type and shape of one tensor of the program; null is what varies. Of an answer, every dimension
+    but the batch is the example's."""
+    varying = {0, *program.dynamic.get(name, {})}
+    shape = [None if place in varying else size for place, size in enumerate(tensor.shape)]
+    return {"name": name, "type": str(tensor.dtype).removeprefix("torch."), "shape": shape}
 
 
 def pinned(distribution: str) -> str:

@@ -7,8 +7,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data.examples import Items
-from tasks.checkpoint import Checkpoint, file_digest, fingerprint, starting_weights
+from tasks.checkpoint import (
+    FACTS,
+    SETTINGS,
+    WEIGHTS,
+    Checkpoint,
+    file_digest,
+    fingerprint,
+    others_of,
+    read_trained,
+)
 from tasks.pipeline import Job, Receipt
+from tasks.samples import Samples
 from tasks.tracking import begin_pass
 
 
@@ -16,10 +26,11 @@ def run(job: Job) -> Receipt:
     """Train through the recipe's phases; continue where a killed run of the same fingerprint stopped.
 
     Writes `weights.safetensors`, `facts.json` (vocabularies and statistics of the training rows),
-    `settings.json` (the block in effect) and `history.parquet` (one row per epoch).
+    `settings.json` (the block in effect), `history.parquet` (one row per epoch) and, where the recipe draws
+    samples, `samples/epoch-NNN.png`.
     """
     import torch
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import save_file
 
     from models.fit import fit
     from models.hardware import device
@@ -29,24 +40,26 @@ def run(job: Job) -> Receipt:
     torch.set_num_threads(settings.threads)
     items = Items(job.read("clean"), job.read("split"))
     learning = job.recipe.learn(items, settings, cache_folder(job))
-    start = starting_weights(job)
+    start, judge = map(read_trained, others_of(job).values())
     torch.manual_seed(settings.seed)
     network = job.recipe.network(settings, learning.facts)
-    if start:
-        loaded = job.recipe.start(network, load_file(start))
+    if start is not None:
+        loaded = job.recipe.start(network, start, learning.facts)
         print(f"started from {job.entry.starts_from}: {len(loaded)} tensors")
-    phases = job.recipe.phases(settings, network, learning)
+    phases = job.recipe.phases(settings, network, learning, judge)
 
     identity = fingerprint(job)
     checkpoint = Checkpoint(job.workspace.state / "checkpoints" / job.application, identity)
     resumed = checkpoint.load()
     if resumed:
         print("continuing an unfinished training of the same data and settings")
+    samples = Samples(job.recipe.sample, network, learning.facts, settings, checkpoint.samples)
+    samples.open(anew=resumed is None)
     with begin_pass(job, identity) as tracker:
         history = fit(
             phases,
             learning.loaders,
-            [Progress(), tracker],
+            [Progress(), tracker, samples],
             seed=settings.seed,
             device=device(),
             precision=settings.precision,
@@ -61,15 +74,17 @@ def run(job: Job) -> Receipt:
             save_every=settings.save_every,
         )
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-        save_file(weights, job.output / "weights.safetensors")
-        write_json(job.output / "facts.json", dict(learning.facts))
-        write_json(job.output / "settings.json", settings.model_dump(mode="json"))
+        save_file(weights, job.output / WEIGHTS)
+        write_json(job.output / FACTS, dict(learning.facts))
+        write_json(job.output / SETTINGS, settings.model_dump(mode="json"))
         pq.write_table(pa.Table.from_pylist(history.rows), job.output / "history.parquet")
+        if samples.keep(job.output / "samples"):
+            tracker.attach(job.output / "samples", "samples")
     checkpoint.clear()
     rows = items.table(["train"], ["item_id"]).num_rows
     return Receipt(
         rows=rows,
-        digest=file_digest(job.output / "weights.safetensors"),
+        digest=file_digest(job.output / WEIGHTS),
         numbers={key: value for key, value in history.rows[-1].items() if isinstance(value, int | float)},
     )
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from recipes.recipe import Recipe, find_recipe, recipe_names
 
 BLOCKS = ("download", "clean", "split", "fine_tune", "evaluate", "export")
-TRACKED = (*BLOCKS, "corrections", "starts_from")
+TRACKED = (*BLOCKS, "corrections", "starts_from", "judge")
 """What every entry must hold, also where it says nothing: DVC refuses a path or block that is not there."""
 
 
@@ -32,8 +32,9 @@ class DownloadBlock(BaseModel, frozen=True, extra="forbid", strict=True, use_att
 class SplitBlock(BaseModel, frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True):
     """Which example is held out."""
 
-    method: Literal["random", "stratified", "group", "time", "published"] = "stratified"
-    """`published` follows the folders or lists of the archive; the others draw anew."""
+    method: Literal["random", "stratified", "group", "time", "order", "published"] = "stratified"
+    """`published` follows the folders or lists of the archive, `time` holds out the latest, `order` the
+    last by item id; the others draw."""
     valid: float = Field(default=0.2, ge=0, lt=1)
     """Share of the examples in the validation part (course: 0.2)."""
     test: float = Field(default=0.0, ge=0, lt=1)
@@ -75,6 +76,9 @@ class Application(BaseModel, frozen=True, extra="forbid", strict=True, use_attri
     starts_from: str
     """`artifacts/weights/NAME`, another application's `fine_tune` folder, a `.safetensors` file, or
     `sources/none` for random weights."""
+    judge: str
+    """A second network that judges the first (perceptual loss, Fréchet distance), named like `starts_from`;
+    `sources/none` where the recipe needs none."""
     download: DownloadBlock
     clean: Any
     split: SplitBlock

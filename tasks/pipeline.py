@@ -53,13 +53,19 @@ STAGES = (
     Stage(
         name="fine_tune",
         reads=("clean", "split"),
-        paths=("${item.starts_from}", RECIPE, "models/${item.family}", "models/engine_version.txt"),
+        paths=(
+            "${item.starts_from}",
+            "${item.judge}",
+            RECIPE,
+            "models/${item.family}",
+            "models/engine_version.txt",
+        ),
         distributed=True,
     ),
     Stage(
         name="evaluate",
         reads=("clean", "split", "fine_tune"),
-        paths=(RECIPE,),
+        paths=("${item.judge}", RECIPE),
         outs=("predictions.parquet", "corrections.csv", "provenance.json", "figures", "tables"),
         metrics=("metrics.json",),
         plots=("plots/curves", "plots/confusion"),

@@ -75,8 +75,9 @@ def answer(model: Any, predictor: Any, files: Sequence[Path]) -> Iterator[pd.Dat
     from mlflow.exceptions import MlflowException
 
     try:
-        table = model.predict(predictor.rows_of(files))
-    except (MlflowException, OSError) as error:
+        rows, origin = predictor.rows_of(files)
+        table = model.predict(rows)
+    except (MlflowException, OSError, ValueError) as error:
         if len(files) > 1:
             for file in files:
                 yield from answer(model, predictor, [file])
@@ -84,5 +85,5 @@ def answer(model: Any, predictor: Any, files: Sequence[Path]) -> Iterator[pd.Dat
             reason = str(error).removeprefix("INVALID_PARAMETER_VALUE: ")
             print(f"{files[0]}: left out, {reason}", file=sys.stderr)
         return
-    table.insert(0, "file", [str(file) for file in files])
+    table.insert(0, "file", [str(file) for file in origin])
     yield table

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from data.examples import Items
 from recipes.recipe import Figure
-from tasks.checkpoint import starting_weights
+from tasks.checkpoint import others_of, read_trained
 from tasks.evaluate import draw
 from tasks.fine_tune import cache_folder
 from tasks.parameters import load_parameters
@@ -36,7 +36,6 @@ def find_rates(application: str, *, phase: int = 1, workspace: Workspace | None 
     not exist or a stage is missing.
     """
     import torch
-    from safetensors.torch import load_file
 
     from models import figures
     from models.finder import find_rate
@@ -56,10 +55,10 @@ def find_rates(application: str, *, phase: int = 1, workspace: Workspace | None 
     learning = recipe.learn(items, settings, cache_folder(job))
     torch.manual_seed(settings.seed)
     network = recipe.network(settings, learning.facts)
-    start = starting_weights(job)
-    if start:
-        recipe.start(network, load_file(start))
-    phases = recipe.phases(settings, network, learning)
+    start, judge = map(read_trained, others_of(job).values())
+    if start is not None:
+        recipe.start(network, start, learning.facts)
+    phases = recipe.phases(settings, network, learning, judge)
     if not 1 <= phase <= len(phases):
         raise ValueError(f"--phase is {phase}, but {application} has {len(phases)}")
     curve = find_rate(

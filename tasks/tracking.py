@@ -181,6 +181,10 @@ class Tracker:
         if kept is not None:
             self.outbox.post(self.message(tags={"practicum.kept_epoch": str(kept)}))
 
+    def attach(self, folder: Path, place: str) -> None:
+        """A folder of files below `place` of the run's artifacts."""
+        self.outbox.post(self.message(files=[(str(folder), place)]))
+
     def message(self, **content: Any) -> Message:
         """A message for the run of this pass."""
         return Message(

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from data.examples import PARTS, Items
+from tasks.checkpoint import read_trained, weights_file
 from tasks.parameters import load_parameters
 from tasks.workspace import Workspace
 
@@ -26,35 +27,46 @@ def walk_through(application: str, workspace: Workspace) -> Iterator[str]:
     yield f"clean    {row['item_id']}, the first of {counts['train']} in part train ({counts})"
     for name in columns:
         yield f"           {name:<12} {_shown(row[name])}"
-    yield from _learned(recipe, entry.fine_tune, items, workspace.state / "cache" / application)
+    judge = read_trained(weights_file(workspace, application, entry, "judge"))
+    yield from _learned(recipe, entry.fine_tune, items, workspace.state / "cache" / application, judge)
 
 
-def _learned(recipe: Any, settings: Any, items: Items, cache: Any) -> Iterator[str]:
+def _learned(recipe: Any, settings: Any, items: Items, cache: Any, judge: Any) -> Iterator[str]:
     import torch
 
     learning = recipe.learn(items, settings, cache)
     facts = ", ".join(f"{name} {_shown(value)}" for name, value in learning.facts.items())
     yield f"facts    {facts}"
     network = recipe.network(settings, learning.facts).eval()
-    phases = recipe.phases(settings, network, learning)
+    phases = recipe.phases(settings, network, learning, judge)
     for phase in phases:
         train, valid = learning.loaders(phase)
-        steps = f"{len(train)} steps, then {len(valid)} to validate"
+        steps = f"{len(train)} steps, then {len(valid) if valid else 0} to validate"
         yield f"phase    {phase.name}: {phase.epochs} epochs of {steps}"
     train, _ = learning.loaders(phases[0])
     batch = next(iter(train.epoch(1)))
-    for tensor in batch:
-        low, high = tensor.min().item(), tensor.max().item()
-        yield f"batch    {_shown(tensor)} from {low:g} to {high:g}"
+    for tensor in _tensors(batch):
+        low, high = (f"{each.item():g}" for each in tensor.aminmax()) if tensor.numel() else ("–", "–")
+        yield f"batch    {_shown(tensor)} from {low} to {high}"
     shapes: list[str] = []
     for name, module in network.named_children():
         module.register_forward_hook(_recorder(shapes, name))
+    phases[0].objective.start_epoch()
     with torch.no_grad():
-        answer = network(*batch[:-1])
+        answer = phases[0].objective.judge(batch).outputs
     weights = sum(each.numel() for each in network.parameters())
     yield f"network  {type(network).__name__}, {weights:,} weights"
     yield from (f"           {line}" for line in shapes)
-    yield f"answer   {_shown(answer)}"
+    yield from (f"answer   {_shown(tensor)}" for tensor in _tensors(answer))
+
+
+def _tensors(value: Any) -> Iterator[Any]:
+    """The tensors of a batch or an answer, however they are nested."""
+    if hasattr(value, "aminmax"):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _tensors(inner)
 
 
 def _recorder(shapes: list[str], name: str) -> Any:

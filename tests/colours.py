@@ -53,8 +53,8 @@ def network(settings: Settings, facts: dict[str, Any]) -> nn.Module:
 def signature(module: nn.Module, facts: dict[str, Any], settings: Settings, block: ExportSettings) -> Program:
     generator = torch.Generator().manual_seed(0)
     return Program(
-        module=module, example=torch.rand(2, 3, SIZE, SIZE, generator=generator), input_name="images",
-        output_name="probabilities", preprocess={"kind": "encoded_images", "size": SIZE, "channels": 3},
+        module=module, example={"images": torch.rand(2, 3, SIZE, SIZE, generator=generator)},
+        outputs=("probabilities",), preprocess={"kind": "encoded_images", "size": SIZE, "channels": 3},
         labels=tuple(facts["classes"]),
     )  # fmt: skip
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
 
 from data.examples import Items
 from models.fit import fit
 from recipes.image_classification import RECIPE, ImageTraining
+from tasks.checkpoint import read_trained
 from tasks.parameters import load_parameters
 from tasks.pipeline import run_stage
 from tasks.workspace import Workspace, checkout
@@ -65,8 +65,10 @@ def learn(
         start = entry.starts_from != "sources/none"
     if start:
         path = workspace.folder("shapes", "fine_tune") / "weights.safetensors"
-        RECIPE.start(network, load_file(path))
-    history = fit(RECIPE.phases(settings, network, learning), loaders, seed=seed, precision="float32")
+        started = read_trained(path)
+        assert started is not None
+        RECIPE.start(network, started, learning.facts)
+    history = fit(RECIPE.phases(settings, network, learning, None), loaders, seed=seed, precision="float32")
     return float(history.rows[-1]["accuracy"])
 
 

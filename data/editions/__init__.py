@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+import importlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+
+GENERATORS = {
+    "pictures": "pictures",
+    "address_lists": "pictures",
+    "people": "people",
+    "shops": "shops",
+    "ratings": "ratings",
+    "prose": "prose",
+    "numerals": "numerals",
+    "reviews": "reviews",
+    "scenes": "scenes",
+    "cars": "cars",
+    "objects": "objects",
+}
+"""Module that holds `draw_NAME`, by the name of the generator; a stage imports only the one that it uses."""
 
 
 def generate(generator: str, settings: Mapping[str, Any], folder: Path) -> list[Path]:
@@ -15,18 +31,14 @@ def generate(generator: str, settings: Mapping[str, Any], folder: Path) -> list[
 
     ValueError names the generator or setting that is not known.
     """
-    from data.editions.pictures import draw_address_lists, draw_pictures
-
-    generators: dict[str, Callable[[Mapping[str, Any], Path], list[Path]]] = {
-        "pictures": draw_pictures,
-        "address_lists": draw_address_lists,
-    }
-    if generator not in generators:
-        close = difflib.get_close_matches(generator, generators, n=1) or sorted(generators)
+    if generator not in GENERATORS:
+        close = difflib.get_close_matches(generator, GENERATORS, n=1) or sorted(GENERATORS)
         raise ValueError(f"generated.generator: there is no {generator!r}; valid: {', '.join(close)}")
+    draw = getattr(importlib.import_module(f"data.editions.{GENERATORS[generator]}"), f"draw_{generator}")
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        return generators[generator](settings, folder)
+        written: list[Path] = draw(settings, folder)
+        return written
     except ValidationError as error:
         first = error.errors()[0]
         path = ".".join(["generated", *map(str, first["loc"])])

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recipes.recipe import Figure
+from recipes.recipe import Figure, Listing, Subject
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,23 +36,19 @@ PREDICTIONS = pa.schema(
 )
 
 
-def predict(
-    network: nn.Module,
-    items: Items,
-    facts: Mapping[str, Any],
-    settings: Any,
-    evaluation: Any,
-    cache: Path,
-) -> pa.Table:
+def predict(subject: Subject) -> pa.Table:
     """One row of PREDICTIONS per picture of the validation and test parts, in the order of the items."""
+    classes = subject.facts["classes"]
     tables = []
     for part in PARTS:
-        if not items.table([part], ["item_id"]).num_rows:
+        if not subject.items.table([part], ["item_id"]).num_rows:
             continue
-        batches = open_part(items, part, facts["classes"], settings, cache)
-        labels = items.table([part], ["item_id", "label"])
-        probabilities = _probabilities(network, batches, settings, views=evaluation.views)
-        tables.append(_rows(part, labels, probabilities, facts["classes"]))
+        batches = open_part(subject.items, part, classes, subject.settings, subject.cache)
+        labels = subject.items.table([part], ["item_id", "label"])
+        probabilities = _probabilities(
+            subject.network, batches, subject.settings, views=subject.evaluation.views
+        )
+        tables.append(_rows(part, labels, probabilities, classes))
     return pa.concat_tables(tables) if tables else PREDICTIONS.empty_table()
 
 
@@ -149,22 +145,18 @@ def score(predictions: pa.Table, facts: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def tables(predictions: pa.Table) -> Iterator[tuple[str, pa.Table]]:
+def tables(subject: Subject, predictions: pa.Table) -> Iterator[Listing]:
     """`confusion` (actual, predicted: a row per labelled picture) and `most_confused` (pairs by count)."""
     rows = predictions.filter(pc.is_valid(predictions["label"]))
-    actual, predicted = rows["label"], rows["predicted"]
-    yield "confusion", pa.table({"actual": actual, "predicted": predicted})
-    pairs = _confused(rows)
-    yield (
-        "most_confused",
-        pa.table(
-            {
-                "actual": pa.array([pair[0] for pair, _ in pairs], pa.string()),
-                "predicted": pa.array([pair[1] for pair, _ in pairs], pa.string()),
-                "count": pa.array([count for _, count in pairs], pa.int64()),
-            }
-        ),
-    )
+    pairs = {"actual": rows["label"], "predicted": rows["predicted"]}
+    yield Listing(name="confusion", table=pa.table(pairs))
+    confused = _confused(rows)
+    counted = {
+        "actual": pa.array([pair[0] for pair, _ in confused], pa.string()),
+        "predicted": pa.array([pair[1] for pair, _ in confused], pa.string()),
+        "count": pa.array([count for _, count in confused], pa.int64()),
+    }
+    yield Listing(name="most_confused", table=pa.table(counted))
 
 
 def _confused(rows: pa.Table) -> list[tuple[tuple[str, str], int]]:
@@ -190,20 +182,12 @@ def review(predictions: pa.Table, evaluation: Any) -> pa.Table:
     )
 
 
-def interpret(
-    network: nn.Module,
-    items: Items,
-    predictions: pa.Table,
-    facts: Mapping[str, Any],
-    settings: Any,
-    evaluation: Any,
-    cache: Path,
-) -> Iterator[Figure]:
+def interpret(subject: Subject, predictions: pa.Table) -> Iterator[Figure]:
     """A training batch as the network sees it, confusion matrix, confused pairs, top losses, Grad-CAM."""
     from models import figures
 
-    classes = facts["classes"]
-    yield _training_batch(items, facts, settings, evaluation, cache)
+    classes, evaluation = subject.facts["classes"], subject.evaluation
+    yield _training_batch(subject)
     rows = predictions.filter(pc.equal(predictions["part"], "valid"))
     if not rows.num_rows:
         return
@@ -221,12 +205,12 @@ def interpret(
             label="pictures",
         ),
     )
-    batches = open_part(items, "valid", classes, settings, cache)
+    batches = open_part(subject.items, "valid", classes, subject.settings, subject.cache)
     losses = np.array(rows["loss"].to_pylist(), dtype=np.float64)
     worst = np.argsort(-losses, kind="stable")[: evaluation.shown]
     yield _shown("top_losses", batches, rows, worst)
     spaced = np.unique(np.linspace(0, len(losses) - 1, evaluation.shown).round().astype(int))
-    heat = _heat(network, batches, rows, spaced, classes)
+    heat = _heat(subject.network, batches, rows, spaced, classes)
     if heat is not None:
         yield _shown("grad_cam", batches, rows, spaced, maps=heat)
 
@@ -278,24 +262,24 @@ def _heat(
     return list(grad_cam(network, images, classes=targets).numpy())
 
 
-def _training_batch(
-    items: Items, facts: Mapping[str, Any], settings: Any, evaluation: Any, cache: Path
-) -> Figure:
+def _training_batch(subject: Subject) -> Figure:
     """The first training pictures of the first epoch, augmented."""
     from models import figures
 
+    classes, settings = subject.facts["classes"], subject.settings
+    count = subject.items.table(["train"], ["item_id"]).num_rows
     batches = open_part(
-        items,
+        subject.items,
         "train",
-        facts["classes"],
+        classes,
         settings,
-        cache,
-        batch_size=min(evaluation.shown, items.table(["train"], ["item_id"]).num_rows),
+        subject.cache,
+        batch_size=min(subject.evaluation.shown, count),
         augmentation=settings.augmentation,
     )
     images, targets = next(iter(batches.epoch(0)))
     pictures = list(images.permute(0, 2, 3, 1).cpu().numpy())
-    titles = [facts["classes"][int(target)] for target in targets]
+    titles = [classes[int(target)] for target in targets]
     return Figure(
         name="training_batch", draw=lambda figure: figures.image_grid(figure, pictures, titles=titles)
     )

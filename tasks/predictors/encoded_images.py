@@ -12,7 +12,7 @@ import binascii
 import importlib.util
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -40,7 +40,7 @@ SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", "
 USAGE = 'model.predict(pd.DataFrame({"image": [open("photo.jpg", "rb").read()]}))'
 """For the card."""
 
-SIGNATURE = ModelSignature(
+INPUTS_AND_OUTPUTS = ModelSignature(
     inputs=Schema([ColSpec(DataType.binary, "image")]),
     outputs=Schema(
         [
@@ -50,9 +50,6 @@ SIGNATURE = ModelSignature(
         ]
     ),
 )
-
-ANSWER = "probabilities"
-"""The column of the answer that is the program's output."""
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -136,21 +133,36 @@ def as_tensor(images: Sequence[Pixels]) -> torch.Tensor:
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous().float().div(255)
 
 
-def example_of(example: torch.Tensor) -> tuple[pd.DataFrame, torch.Tensor, dict[str, bytes]]:
-    """(N, C, H, W) in [0, 1] -> rows as a user would send them, the tensor they become, files to store."""
-    pixels = example.mul(255).round().byte().permute(0, 2, 3, 1).numpy()
+def signature_of(described: Mapping[str, Any]) -> ModelSignature:
+    """Columns of the question and of the answer."""
+    return INPUTS_AND_OUTPUTS
+
+
+def example_of(
+    example: Mapping[str, torch.Tensor], described: Mapping[str, Any]
+) -> tuple[pd.DataFrame, dict[str, torch.Tensor], dict[str, bytes]]:
+    """(N, C, H, W) in [0, 1] -> rows as a user would send them, the tensors they become, files to store."""
+    ((name, images),) = example.items()
+    pixels = images.mul(255).round().byte().permute(0, 2, 3, 1).numpy()
     encoded = []
     for image in pixels:
         buffer = io.BytesIO()
         Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(buffer, "PNG")
         encoded.append(buffer.getvalue())
     files = {f"{row}.png": data for row, data in enumerate(encoded)}
-    return pd.DataFrame({"image": encoded}), as_tensor(list(pixels)), files
+    return pd.DataFrame({"image": encoded}), {name: as_tensor(list(pixels))}, files
 
 
-def rows_of(files: Sequence[Path]) -> pd.DataFrame:
-    """What `predict` takes, from files."""
-    return pd.DataFrame({"image": [file.read_bytes() for file in files]})
+def compare(
+    answer: pd.DataFrame, outputs: Mapping[str, torch.Tensor], described: Mapping[str, Any]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The answer's probabilities beside the program's."""
+    return torch.tensor(answer["probabilities"].tolist()), outputs["probabilities"]
+
+
+def rows_of(files: Sequence[Path]) -> tuple[pd.DataFrame, list[Path]]:
+    """What `predict` takes, from files, and the file of each row."""
+    return pd.DataFrame({"image": [file.read_bytes() for file in files]}), list(files)
 
 
 def request(rows: pd.DataFrame) -> dict[str, Any]:

@@ -37,8 +37,8 @@ def make_program(dtype: torch.dtype = torch.float32) -> Program:
         nn.Linear(8, 3), nn.Softmax(1),
     )  # fmt: skip
     return Program(
-        module=network.to(dtype).eval(), example=torch.rand(2, 3, 16, 16, dtype=dtype), input_name="images",
-        output_name="probabilities", preprocess={"kind": "encoded_images"}, labels=("a", "b", "c"),
+        module=network.to(dtype).eval(), example={"images": torch.rand(2, 3, 16, 16, dtype=dtype)},
+        outputs=("probabilities",), preprocess={"kind": "encoded_images"}, labels=("a", "b", "c"),
     )  # fmt: skip
 
 
@@ -58,7 +58,7 @@ def files(program: Program, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_reloaded_forms_agree_with_the_network_on_every_batch_size(program: Program, files: Path) -> None:
     forms = {
-        "torch.export": torch.export.load(files / "program.pt2").module(),
+        "torch.export": torch_runner(program, torch.export.load(files / "program.pt2")),
         "ONNX": onnx_runner(str(files / "program.onnx")),
     }
     found = differences(program, forms, tolerance=1e-6)
@@ -78,14 +78,14 @@ def test_the_courses_networks_hold_in_both_forms(name: str, size: int, channels:
         mean=[0.5] * channels, std=[0.25] * channels,
     )  # fmt: skip
     program = Program(
-        module=nn.Sequential(network, nn.Softmax(1)).eval(), example=torch.rand(2, channels, size, size),
-        input_name="images", output_name="probabilities", preprocess={}, labels=(),
+        module=nn.Sequential(network, nn.Softmax(1)).eval(),
+        example={"images": torch.rand(2, channels, size, size)}, outputs=("probabilities",), preprocess={}, labels=(),
     )  # fmt: skip
     exported = to_torch_export(program)
     torch.export.save(exported, tmp_path / "program.pt2")
     to_onnx(program, exported).save(tmp_path / "program.onnx")
     forms = {
-        "torch.export": torch.export.load(tmp_path / "program.pt2").module(),
+        "torch.export": torch_runner(program, torch.export.load(tmp_path / "program.pt2")),
         "ONNX": onnx_runner(str(tmp_path / "program.onnx")),
     }
     found = differences(program, forms, tolerance=1e-5)

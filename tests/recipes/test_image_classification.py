@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from recipes.image_classification import RECIPE, ImageTraining
 from recipes.recipe import find_recipe, recipe_names
@@ -45,7 +44,7 @@ def test_every_network_answers_for_every_class(name: str) -> None:
 def test_published_weights_are_the_body_s_start(imagenet_weights: Path) -> None:
     settings = ImageTraining.model_validate({"network": {"name": "squeezenet1_0"}})
     network = RECIPE.network(settings, FACTS)
-    loaded = RECIPE.start(network, load_file(imagenet_weights))
+    loaded = RECIPE.start(network, trained(imagenet_weights))
     body = {f"body.{name}" for name in network.get_submodule("body").state_dict()}
     assert set(loaded) == body
 
@@ -53,7 +52,7 @@ def test_published_weights_are_the_body_s_start(imagenet_weights: Path) -> None:
 def test_weights_of_another_network_are_refused(imagenet_weights: Path) -> None:
     settings = ImageTraining.model_validate({"network": {"name": "resnet18"}})
     with pytest.raises(ValueError, match="resnet18"):
-        RECIPE.start(RECIPE.network(settings, FACTS), load_file(imagenet_weights))
+        RECIPE.start(RECIPE.network(settings, FACTS), trained(imagenet_weights))
 
 
 @pytest.fixture(scope="module")
