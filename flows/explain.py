@@ -13,7 +13,7 @@ from tasks.pipeline import STAGES
 from tasks.walkthrough import walk_through
 from tasks.workspace import Workspace
 
-PATHS = ("source", "corrections", "starts_from")
+PATHS = ("source", "corrections", "starts_from", "judge")
 
 
 def overview(workspace: Workspace) -> list[str]:

@@ -220,7 +220,7 @@ class Tracker:
             "edition": self.job.parameters.edition,
             "mirror": self.job.parameters.mirror,
         }
-        for field in ("recipe", "source", "corrections", "starts_from"):
+        for field in ("recipe", "source", "corrections", "starts_from", "judge"):
             params[field] = getattr(entry, field)
         for block in ("download", "clean", "split", "fine_tune"):
             params |= _flat(block, _plain(entry.block(block)))

@@ -62,7 +62,7 @@ def signature(module: nn.Module, facts: dict[str, Any], settings: Settings, bloc
 RECIPE = SimpleNamespace(
     title="Which colour prevails", lesson="no lesson", family="vision", metrics=("accuracy", "error_rate"),
     higher_is_better=True, blocks={"fine_tune": Settings, "export": ExportSettings}, network=network,
-    signature=signature,
+    signature=signature, limits=("It knows three colours.",),
 )  # fmt: skip
 
 
@@ -121,6 +121,8 @@ def write_inputs(workspace: Workspace, *, seed: int = 0, accuracy: float | None 
     pq.write_table(pa.table({"item_id": list(found), "part": parts}), split / "split.parquet")
     valid = {"accuracy": accuracy, "error_rate": 1 - accuracy, "examples": 8}
     (evaluated / "metrics.json").write_text(json.dumps({"data": "generated", "valid": valid}))
+    (evaluated / "tables").mkdir(exist_ok=True)
+    (evaluated / "tables" / "card.json").write_text("[]")
     for folder in (clean, evaluated):
         (folder / "provenance.json").write_text(json.dumps(provenance()))
 
@@ -141,7 +143,7 @@ def entry(block: ExportSettings) -> Application:
     blocks: dict[str, Any] = dict.fromkeys(("clean", "fine_tune", "evaluate"))
     return Application(
         recipe="colours", family="vision", source="sources/colours.yaml", download=DownloadBlock(),
-        corrections="sources/none", starts_from="sources/none",
+        corrections="sources/none", starts_from="sources/none", judge="sources/none",
         split=SplitBlock(), export=block, **blocks,
     )  # fmt: skip
 

@@ -81,7 +81,7 @@ class Chain:
     def _run(self, stage: str, division: SplitBlock) -> Receipt:
         entry = Application(
             recipe="none", family="none", source="none", corrections="corrections.csv",
-            starts_from="sources/none",
+            starts_from="sources/none", judge="sources/none",
             download=DownloadBlock(), clean=self.cleaning, split=division, fine_tune=None, evaluate=None,
             export=None,
         )  # fmt: skip

@@ -53,6 +53,7 @@ def entry(source: str = "../shapes", **blocks: Any) -> dict[str, Any]:
         "source": source,
         "corrections": "sources/none",
         "starts_from": "sources/none",
+        "judge": "sources/none",
         "download": {},
         "clean": {},
         "split": {"valid": 0.25},

@@ -68,9 +68,57 @@ def build_backbone(name: str, *, channels: int = 3) -> nn.Sequential:
     return body
 
 
+class FeatureMaps(nn.Module):
+    """A body as a pyramid: images (N, C, H, W) to its maps (N, C', H', W'), each smaller than the one before.
+
+    Per size the last map is given, so the first is of the images' own size where a layer works on that, and
+    the last is the body's own. Uses the body's layers in place: it has no weights beside them.
+    """
+
+    def __init__(self, body: nn.Sequential, *, channels: int = 3, size: int = 64) -> None:
+        """channels, size: of the images with which the sizes are found; the body's state stays as it is."""
+        super().__init__()
+        self.layers = _layers(body)
+        self.kept, self.channels = _reductions(self.layers, channels=channels, size=size)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """From the largest map to the smallest; `channels` says how many channels each has."""
+        maps, features = [], images
+        for place, layer in enumerate(self.layers):
+            features = layer(features)
+            if place in self.kept:
+                maps.append(features)
+        return maps
+
+
+def _layers(body: nn.Sequential) -> nn.Sequential:
+    """The layers one after the other, whether or not torchvision wraps them as `features`."""
+    inner = dict(body.named_children()).get("features")
+    return inner if isinstance(inner, nn.Sequential) else body
+
+
+@torch.no_grad()
+def _reductions(
+    layers: nn.Sequential, *, channels: int, size: int
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Places of the last layer of each size, and the channels of its map, found by one pass of an image."""
+    modes = [(module, module.training) for module in layers.modules()]
+    layers.eval()  # batch norms must not take this image for an example
+    features = torch.zeros(1, channels, size, size)
+    shapes = []
+    for layer in layers:
+        features = layer(features)
+        shapes.append(features.shape)
+    for module, mode in modes:
+        module.training = mode
+    last = {shape[-1]: place for place, shape in enumerate(shapes)}
+    kept = tuple(last.values())
+    return kept, tuple(int(shapes[place][1]) for place in kept)
+
+
 def backbone_groups(name: str, body: nn.Sequential) -> list[list[nn.Module]]:
     """The layer groups of a body, from the picture's side on."""
-    layers = list(body.features if "features" in dict(body.named_children()) else body)  # type: ignore[arg-type]
+    layers = list(_layers(body))
     edges = [0, *BACKBONES[name].groups, len(layers)]
     return [layers[start:end] for start, end in pairwise(edges)]
 

@@ -25,6 +25,7 @@ applications:
     source: pictures
     corrections: sources/none
     starts_from: sources/none  # random weights
+    judge: sources/none
     download: {}
     clean: {}
     split: {valid: 0.25}

@@ -14,13 +14,16 @@ from torch import Tensor, nn
 from models.export import (
     TOLERANCES,
     Program,
+    Tensors,
     batch_of,
     differences,
     onnx_runner,
     precision,
+    run_eager,
     to_onnx,
     to_torch_export,
     tolerance_of,
+    torch_runner,
 )
 from models.settings import ExportSettings
 from models.vision.classifier import build_classifier
@@ -64,7 +67,7 @@ def test_reloaded_forms_agree_with_the_network_on_every_batch_size(program: Prog
     found = differences(program, forms, tolerance=1e-6)
     assert found["torch.export"] == 0
     assert 0 <= found["ONNX"] <= 1e-6
-    assert forms["ONNX"](batch_of(program, 7)).shape == (7, 3)
+    assert forms["ONNX"](batch_of(program, 7))["probabilities"].shape == (7, 3)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +82,7 @@ def test_the_courses_networks_hold_in_both_forms(name: str, size: int, channels:
     )  # fmt: skip
     program = Program(
         module=nn.Sequential(network, nn.Softmax(1)).eval(),
-        example={"images": torch.rand(2, channels, size, size)}, outputs=("probabilities",), preprocess={}, labels=(),
+        example={"images": torch.rand(2, channels, size, size)}, outputs=("probabilities",), preprocess={},
     )  # fmt: skip
     exported = to_torch_export(program)
     torch.export.save(exported, tmp_path / "program.pt2")
@@ -128,10 +131,9 @@ def test_programs_hold_no_path_of_this_machine(files: Path) -> None:
 
 @pytest.mark.parametrize("by", [1e-3, float("nan")])
 def test_a_form_that_differs_is_named_with_batch_and_amount(program: Program, by: float) -> None:
-    def wrong_on_five(batch: Tensor) -> Tensor:
-        with torch.no_grad():
-            output: Tensor = program.module(batch)
-        return output + by if len(batch) == 5 else output
+    def wrong_on_five(batch: Tensors) -> Tensors:
+        answer = run_eager(program, batch)["probabilities"]
+        return {"probabilities": answer + by if len(answer) == 5 else answer}
 
     message = rf"ONNX differs from the network by ({by:.3g}|nan) on a batch of 5; tolerated are 1e-05"
     with pytest.raises(ValueError, match=message):
@@ -139,8 +141,62 @@ def test_a_form_that_differs_is_named_with_batch_and_amount(program: Program, by
 
 
 def test_a_form_with_another_shape_is_refused(program: Program) -> None:
+    def narrow(batch: Tensors) -> Tensors:
+        return {"probabilities": run_eager(program, batch)["probabilities"][:, :2]}
+
     with pytest.raises(ValueError, match=r"answers the stored example with shape \(2, 2\)"):
-        differences(program, {"torch.export": lambda batch: program.module(batch)[:, :2]}, tolerance=1)
+        differences(program, {"torch.export": narrow}, tolerance=1)
+
+
+class Scorer(nn.Module):
+    """Sequences of codes and a weight each to a score per place, and their sum: several of everything."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(11, 4)
+
+    def forward(self, codes: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        scores = self.embedding(codes).sum(2) * weights.unsqueeze(1)
+        return scores, scores.sum(1)
+
+
+@pytest.fixture(scope="module")
+def sequences() -> Program:
+    torch.manual_seed(0)
+    return Program(
+        module=Scorer().eval(),
+        example={"codes": torch.randint(0, 11, (2, 6)), "weights": torch.rand(2)},
+        outputs=("scores", "sum"), preprocess={}, dynamic={"codes": {1: "length"}},
+    )  # fmt: skip
+
+
+def test_several_inputs_and_outputs_of_any_length_agree(sequences: Program, tmp_path: Path) -> None:
+    exported = to_torch_export(sequences)
+    to_onnx(sequences, exported).save(tmp_path / "program.onnx")
+    forms = {
+        "torch.export": torch_runner(sequences, exported),
+        "ONNX": onnx_runner(str(tmp_path / "program.onnx")),
+    }
+    assert differences(sequences, forms, tolerance=1e-6)["ONNX"] <= 1e-6
+    longer = {"codes": torch.randint(0, 11, (4, 29)), "weights": torch.rand(4)}
+    for form in forms.values():
+        answer = form(longer)
+        torch.testing.assert_close(answer, run_eager(sequences, longer))
+        assert answer["scores"].shape == (4, 29)
+
+
+def test_the_output_that_differs_is_named(sequences: Program) -> None:
+    def wrong_sum(batch: Tensors) -> Tensors:
+        answer = run_eager(sequences, batch)
+        return {**answer, "sum": answer["sum"] + 1}
+
+    with pytest.raises(ValueError, match=r"differs from the network by 1 on sum of the stored example"):
+        differences(sequences, {"ONNX": wrong_sum}, tolerance=1e-5)
+
+
+def test_batches_of_three_have_another_length(sequences: Program) -> None:
+    assert batch_of(sequences, 3)["codes"].shape == (3, 3)
+    assert batch_of(sequences, 5)["codes"].shape == (5, 6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
@@ -152,11 +208,11 @@ def test_tolerance_follows_the_lowest_precision(dtype: torch.dtype) -> None:
 
 
 def test_compared_batches_stay_in_the_range_of_the_example(program: Program) -> None:
-    batch = batch_of(program, 5)
+    batch = batch_of(program, 5)["images"]
     assert batch.shape == (5, 3, 16, 16)
     assert batch.min() >= 0
     assert batch.max() <= 1
-    torch.testing.assert_close(batch[4], program.example[0] / 2)
+    torch.testing.assert_close(batch[4], program.example["images"][0] / 2)
 
 
 @pytest.mark.parametrize(

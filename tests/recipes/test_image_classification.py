@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from recipes.image_classification import RECIPE, ImageTraining
-from recipes.recipe import find_recipe, recipe_names
+from recipes.recipe import Trained, find_recipe, recipe_names
+from tasks.checkpoint import read_trained
 from tasks.pipeline import run_stage
 from tasks.workspace import Workspace, checkout
 from tests import pictures
@@ -41,10 +42,16 @@ def test_every_network_answers_for_every_class(name: str) -> None:
         assert network(torch.rand(2, 3, 32, 32)).shape == (2, 3)
 
 
+def published(weights: Path) -> Trained:
+    found = read_trained(weights)
+    assert found is not None
+    return found
+
+
 def test_published_weights_are_the_body_s_start(imagenet_weights: Path) -> None:
     settings = ImageTraining.model_validate({"network": {"name": "squeezenet1_0"}})
     network = RECIPE.network(settings, FACTS)
-    loaded = RECIPE.start(network, trained(imagenet_weights))
+    loaded = RECIPE.start(network, published(imagenet_weights), FACTS)
     body = {f"body.{name}" for name in network.get_submodule("body").state_dict()}
     assert set(loaded) == body
 
@@ -52,7 +59,7 @@ def test_published_weights_are_the_body_s_start(imagenet_weights: Path) -> None:
 def test_weights_of_another_network_are_refused(imagenet_weights: Path) -> None:
     settings = ImageTraining.model_validate({"network": {"name": "resnet18"}})
     with pytest.raises(ValueError, match="resnet18"):
-        RECIPE.start(RECIPE.network(settings, FACTS), trained(imagenet_weights))
+        RECIPE.start(RECIPE.network(settings, FACTS), published(imagenet_weights), FACTS)
 
 
 @pytest.fixture(scope="module")

@@ -36,7 +36,7 @@ def run(
     settings = DownloadBlock(**{"attempts": 2, "timeout": 2.0, **block})
     entry = Application(
         recipe="none", family="none", source=source, download=settings,
-        corrections="sources/none", starts_from="sources/none",
+        corrections="sources/none", starts_from="sources/none", judge="sources/none",
         clean=None, split={}, fine_tune=None, evaluate=None, export=None,
     )  # fmt: skip
     parameters = Parameters(edition=edition, mirror=mirror, applications={})
@@ -435,6 +435,7 @@ def test_through_the_one_way_that_stages_run(root: Path, datasets: Path) -> None
         "source": "sources/mnist_3_7.yaml",
         "corrections": "sources/none",
         "starts_from": "sources/none",
+        "judge": "sources/none",
         **blocks,
     }
     parameters = {"edition": "full", "mirror": str(datasets), "applications": {"digits": entry}}

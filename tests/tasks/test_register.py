@@ -187,7 +187,7 @@ def test_register_takes_an_export_of_the_real_recipe(tmp_path: Path, monkeypatch
     training = {"network": {"name": "mlp"}, "size": colours.SIZE, "threads": 1}
     application = {
         "recipe": "image_classification", "family": "vision", "source": "sources/none", "fine_tune": training,
-        "corrections": "sources/none", "starts_from": "sources/none",
+        "corrections": "sources/none", "starts_from": "sources/none", "judge": "sources/none",
     } | blocks  # fmt: skip
     parameters = {"edition": "sample", "applications": {"colours": application}}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(parameters))

@@ -51,7 +51,7 @@ def make_job(root: Path, stage: str = "fine_tune", **evaluate: Any) -> Job:
     (workspace.folder("app", "clean") / "provenance.json").write_text(json.dumps(provenance))
     entry = Application(
         recipe="shapes", family="vision", source="sources/shapes.yaml", download=DownloadBlock(), clean={},
-        corrections="sources/none", starts_from="sources/none",
+        corrections="sources/none", starts_from="sources/none", judge="sources/none",
         split=SplitBlock(seed=7), fine_tune={"rates": {"head": 0.1}, "epochs": 3}, evaluate=evaluate,
         export={},
     )  # fmt: skip

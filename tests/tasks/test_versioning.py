@@ -48,7 +48,9 @@ if __name__ == "__main__":
 
 
 def entry(**changed: Any) -> dict[str, Any]:
-    paths = {"source": "sources/none", "corrections": "sources/none", "starts_from": "sources/none"}
+    paths = {
+        "source": "sources/none", "corrections": "sources/none", "starts_from": "sources/none", "judge": "sources/none",
+    }  # fmt: skip
     return {
         "recipe": "shapes", "family": "vision", **paths,
         **{stage: {"n": 1} for stage in STAGE_NAMES}, **changed,
