@@ -35,7 +35,8 @@ def entry(**changed: Any) -> dict[str, Any]:
     """An application on the folder `pictures` of the project."""
     return {
         "recipe": "image_classification", "family": "vision", "source": "pictures",
-        "corrections": "sources/none", "starts_from": "sources/none", "judge": "sources/none", **BLOCKS, **changed,
+        "corrections": "sources/none", "starts_from": "sources/none",
+        "judge": "sources/none", **BLOCKS, **changed,
     }  # fmt: skip
 
 

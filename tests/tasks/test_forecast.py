@@ -25,7 +25,8 @@ def root(tmp_path: Path) -> Path:
 def asked(root: Path, source: str, *, edition: str = "full", mirror: str = "", **entry: Any) -> Forecast:
     blocks: dict[str, Any] = {name: {} for name in STAGE_NAMES}
     paths = {
-        "source": source, "corrections": "sources/none", "starts_from": "sources/none", "judge": "sources/none",
+        "source": source, "corrections": "sources/none", "starts_from": "sources/none",
+        "judge": "sources/none",
     }  # fmt: skip
     app = {"recipe": "image_classification", "family": "vision", **paths, **blocks, **entry}
     weights = {"resnet34": {"source": "sources/resnet34.yaml"}}

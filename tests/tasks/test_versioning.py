@@ -49,7 +49,8 @@ if __name__ == "__main__":
 
 def entry(**changed: Any) -> dict[str, Any]:
     paths = {
-        "source": "sources/none", "corrections": "sources/none", "starts_from": "sources/none", "judge": "sources/none",
+        "source": "sources/none", "corrections": "sources/none", "starts_from": "sources/none",
+        "judge": "sources/none",
     }  # fmt: skip
     return {
         "recipe": "shapes", "family": "vision", **paths,
