@@ -45,15 +45,15 @@ def card(
     settings: Mapping[str, Any],
     metrics: Mapping[str, Any],
     provenance: Mapping[str, Any],
-    tables: Path,
+    sections: Iterable[tuple[str, str]],
     differences: Mapping[str, float],
     tolerance: float,
     usage: str,
 ) -> str:
     """The text of `card.md`. ValueError where `export.course.metric` is none of the recipe's metrics.
 
-    `settings`: the fine_tune block in effect. `metrics`, `provenance`: files of `evaluate`; `tables` is
-    its folder of that name. `usage`: a line of Python that asks the loaded `model`.
+    `settings`: the fine_tune block in effect. `metrics`, `provenance`: files of `evaluate`; `sections`:
+    headings and contents of the recipe's own. `usage`: a line of Python that asks the loaded `model`.
     """
     block: ExportSettings = entry.export
     check_course(block.course, recipe)
@@ -63,7 +63,7 @@ def card(
         ("Split", split(provenance["split"])),
         ("Training", training(entry, recipe, settings)),
         ("Metrics", measured(recipe, metrics, block.course)),
-        *listings(tables),
+        *sections,
         ("Limits", limits(recipe, program, provenance)),
         ("How to load it", loading(program, name, usage=usage, onnx=block.onnx)),
         ("How far the forms agree", agreement(differences, tolerance)),

@@ -45,7 +45,7 @@ def run(job: Job) -> Receipt:
     from safetensors.torch import load_file
 
     from models.export import to_onnx, to_torch_export, tolerance_of
-    from tasks.card import card
+    from tasks.card import card, listings
 
     tuned, evaluated = job.read("fine_tune"), job.read("evaluate")
     settings, block = read_settings(job, tuned), job.block
@@ -72,7 +72,7 @@ def run(job: Job) -> Receipt:
     text = card(
         job.application, job.entry, job.recipe, program, edition=job.parameters.edition,
         settings=settings.model_dump(mode="json"), metrics=metrics, provenance=provenance,
-        tables=evaluated / "tables", differences=found, tolerance=tolerance_of(program, block),
+        sections=listings(evaluated / "tables"), differences=found, tolerance=tolerance_of(program, block),
         usage=predictor.USAGE,
     )  # fmt: skip
     (job.output / "card.md").write_text(text)

@@ -28,7 +28,7 @@ def make(block: dict[str, Any] | None = None, **changes: Any) -> str:
         "colours", colours.entry(export), recipe, colours.signature(network, facts, settings, export),
         edition="sample", settings=settings.model_dump(), metrics=METRICS,
         provenance={**colours.provenance(), **changes}, differences={"torch.export": 0.0, "ONNX": 3e-7},
-        tolerance=1e-5, usage="model.predict(rows)",
+        sections=[("Groups", "One table.")], tolerance=1e-5, usage="model.predict(rows)",
     )  # fmt: skip
 
 
@@ -48,6 +48,8 @@ def make(block: dict[str, Any] | None = None, **changes: Any) -> str:
         "Leak gate: **passed**; leaks found: none; pairs that look alike",
         "compared by pixels: 3.",
         "Classes without a training example: `grey`.",
+        "## Groups\n\nOne table.",
+        "- It knows three colours.",
         '"width": 8',
         "| accuracy (headline) | 0.7500 | 0.5000 |",
         "| ONNX | at most 1e-06 |",
