@@ -87,6 +87,17 @@ def test_groups_are_never_separated() -> None:
         split(index(["a"] * 9), method="group")
 
 
+def test_by_order_the_last_are_held_out() -> None:
+    done = split(index([None] * 1000), method="order", valid=0.2, test=0.1)
+    assert "".join(part[0] for part in done.parts) == "t" * 700 + "v" * 200 + "t" * 100
+    assert counts(done.parts) == {"train": 700, "valid": 200, "test": 100}
+
+
+def test_an_order_has_no_folds() -> None:
+    with pytest.raises(ValueError, match=r"split.folds has no effect on split.method order"):
+        split(index([None] * 10), method="order", folds=5)
+
+
 def test_by_time_the_latest_are_held_out_and_ties_stay_together() -> None:
     days = pd.Series(pd.date_range("2024-01-01", periods=100).repeat(10), dtype="datetime64[us]")
     shuffled = days.sample(frac=1, random_state=3, ignore_index=True)

@@ -97,12 +97,18 @@ def test_settings_become_a_phase() -> None:
     built = build_phase(late, objective, name="b")
     assert built.schedule(8, 10, 5).factor == 1.0
     assert built.size == 64
+    ulmfit = PhaseSettings.model_validate({"epochs": 1, "rates": [1e-2], "momenta": [0.8, 0.7]})
+    built = build_phase(ulmfit, objective, name="c")
+    assert built.schedule(0, 10, 5).momentum == pytest.approx(0.8)
+    assert built.schedule(3, 10, 5).momentum == pytest.approx(0.7)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"warm": 0.3, "schedule": "constant"}, "warm has no effect on the schedule constant"),
+        ({"momenta": [0.8, 0.7], "schedule": "constant"}, "momenta has no effect on the schedule constant"),
+        ({"momenta": [0.8, 1.0]}, "momenta must be at least 0 and below 1"),
         ({"cycle_length": 2}, "cycle_length has no effect on the schedule one_cycle"),
         ({"rates": [1e-3, 1e-2], "earlier": 10.0}, "earlier has no effect"),
         ({"rates": [0.0]}, "must be above 0"),

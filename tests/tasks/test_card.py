@@ -1,5 +1,6 @@
 """The card says what was trained on what, how good it is on which data, and holds no time."""
 
+import json
 import re
 import textwrap
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from models.settings import ExportSettings
-from tasks.card import card, magnitude, table
+from tasks.card import card, listings, magnitude, table
 from tests import colours
 
 METRICS = {
@@ -98,3 +99,22 @@ def test_magnitude_is_the_power_of_ten_not_below(value: float, shown: str) -> No
 
 def test_cells_cannot_break_a_table() -> None:
     assert table(("a", "b"), [("x|y", "two\nlines")]).splitlines()[2] == "| x\\|y | two lines |"
+
+
+def test_tables_with_a_heading_come_into_the_card(tmp_path: Path) -> None:
+    listed = [{"name": "groups", "title": "By group", "text": "Of the validation part."}]
+    (tmp_path / "card.json").write_text(json.dumps(listed))
+    (tmp_path / "groups.csv").write_text("group,rate,rows\nwomen,0.123456789,12\n")
+    (tmp_path / "others.csv").write_text("a\n1\n")
+    ((title, text),) = listings(tmp_path)
+    assert title == "By group"
+    assert text == (
+        "Of the validation part.\n\n| group | rate | rows |\n| --- | --- | --- |\n| women | 0.1235 | 12 |"
+    )
+
+
+def test_a_long_table_says_where_the_rest_is(tmp_path: Path) -> None:
+    (tmp_path / "card.json").write_text(json.dumps([{"name": "many", "title": "Many", "text": ""}]))
+    (tmp_path / "many.csv").write_text("n\n" + "".join(f"{number}\n" for number in range(100)))
+    ((_, text),) = listings(tmp_path)
+    assert text.endswith("| 39 |\n\n60 more rows in `evaluate/tables/many.csv`.")
