@@ -26,11 +26,11 @@ def explained(what: str) -> Iterator[None]:
     except (ValueError, OSError, FloatingPointError) as error:
         _report(what, str(error))
     except MemoryError:
-        _report(what, "out of memory; lower fine_tune.batch_size or fine_tune.size")
+        _report(what, "out of memory; lower fine_tune.batch_size, or the size of an example")
     except RuntimeError as error:
         if "out of memory" not in str(error).lower() and "can't allocate memory" not in str(error).lower():
             raise
-        _report(what, f"out of memory; lower fine_tune.batch_size or fine_tune.size ({error})")
+        _report(what, f"out of memory; lower fine_tune.batch_size, or the size of an example ({error})")
 
 
 def _report(what: str, message: str) -> None:

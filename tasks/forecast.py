@@ -24,8 +24,6 @@ ACTIVATIONS = 145
 ResNet-34 54, SqueezeNet 58, ResNet-50 143; the largest is taken."""
 CLEAN_SHARE = 1.05
 """Size of the clean Parquet files per byte of the archive: photographs keep their published bytes."""
-CACHE_SIZE = 256
-"""Pixels of a decoded image's side where the entry names no size."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,9 +101,9 @@ def forecast(
     entry, _ = parameters.application(application)
     facts = _facts_of_source(application, entry, parameters, workspace)
     examples = facts.pop("examples")
-    size, batch = _image_size(entry), int(getattr(entry.fine_tune, "batch_size", 64))
+    pixels, batch = _pixels(entry), int(getattr(entry.fine_tune, "batch_size", 64))
     content = facts["content_bytes"]
-    cache = None if examples is None else examples * size * size * 3
+    cache = None if examples is None else examples * pixels * 3
     clean = None if content is None else int(content * CLEAN_SHARE)
     disk = {
         "download": content,
@@ -120,7 +118,7 @@ def forecast(
     return Forecast(
         application=application, edition=parameters.edition, weights_bytes=weights, disk=disk,
         disk_free=shutil.disk_usage(workspace.root).free,
-        memory_bytes=PROGRAM_BYTES + ACTIVATIONS * batch * size * size * 3 * 4,
+        memory_bytes=PROGRAM_BYTES + ACTIVATIONS * batch * pixels * 3 * 4,
         hours=hours, hours_note=hours_note, **{**facts, "notes": (*facts["notes"], *weight_notes)},
     )  # fmt: skip
 
@@ -210,10 +208,12 @@ def _weights(
     return source.bytes, (f"starting weights {source.name}: {', '.join(source.addresses)}; {source.licence}",)
 
 
-def _image_size(entry: Application) -> int:
-    """Pixels of an image's side, where the recipe has images."""
-    size = getattr(entry.fine_tune, "size", CACHE_SIZE)
-    return int(size) if isinstance(size, int | float) else CACHE_SIZE
+def _pixels(entry: Application) -> int:
+    """Pixels of an image as the network sees it: a side, or height and width. 0 where the recipe has no
+    images: rows and texts are small beside the program."""
+    size = getattr(entry.fine_tune, "size", 0)
+    height, width = size if isinstance(size, tuple | list) else (size, size)
+    return int(height) * int(width)
 
 
 def _hours(application: str, extent: str, workspace: Workspace) -> tuple[float | None, str]:
