@@ -152,7 +152,7 @@ def test_out_of_memory_says_what_to_lower(tmp_path: Path) -> None:
         [sys.executable, "-c", code], cwd=workspace.root, capture_output=True, text=True, check=False
     )
     assert done.returncode == 1, done.stderr
-    assert "out of memory; lower fine_tune.batch_size or fine_tune.size" in done.stderr
+    assert "out of memory; lower fine_tune.batch_size, or the size" in done.stderr
 
 
 def test_the_fingerprint_follows_data_settings_and_start(tmp_path: Path) -> None:
