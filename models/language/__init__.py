@@ -1,0 +1,1 @@
+"""Networks that read tokens one after the other, and what they are trained to do."""
