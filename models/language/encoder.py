@@ -18,9 +18,9 @@ State = list[Held]
 
 def build_encoder(settings: EncoderSettings, vocabulary: int) -> Encoder:
     """An encoder with random weights for so many different tokens."""
-    kind = "lstm" if settings.name == "awd_lstm" else settings.name
+    kind: Kind = "lstm" if settings.name == "awd_lstm" else settings.name
     return Encoder(
-        cast(Kind, kind), vocabulary=vocabulary, embedding=settings.embedding, widths=settings.widths(),
+        kind, vocabulary=vocabulary, embedding=settings.embedding, widths=settings.widths(),
         drops=settings.drops(),
     )  # fmt: skip
 
@@ -62,8 +62,8 @@ class Encoder(nn.Module):
         return [layer.initial(streams) for layer in self.recurrent()]
 
     def forward(self, codes: Tensor, state: State | None = None) -> tuple[Tensor, list[Tensor], State]:
-        """Codes (N, T), and the state that stands before them (None: a beginning) -> vectors of the last layer
-        (N, T, width), vectors of every layer, and the state after the last token, still in the graph."""
+        """Codes (N, T), and the state that stands before them (None: a beginning) -> vectors of the last
+        layer (N, T, width), vectors of every layer, and the state after the last token, in the graph."""
         x = shared_dropout(self.embed(codes), self.drops.input, training=self.training)
         held = state if state is not None else self.initial(codes.shape[0])
         every: list[Tensor] = []
@@ -102,7 +102,9 @@ def packed(state: State) -> Tensor:
 def unpacked(encoder: Encoder, numbers: Tensor) -> State:
     """What `packed` made one of."""
     layers = encoder.recurrent()
-    parts = iter(numbers.split([layer.width for layer in layers for _ in range(layer.states())], dim=1))
+    parts = iter(
+        torch.split(numbers, [layer.width for layer in layers for _ in range(layer.states())], dim=1)
+    )
     return [tuple(next(parts) for _ in range(layer.states())) for layer in layers]
 
 

@@ -1,4 +1,4 @@
-"""Settings of networks that read text, as written in params.yaml; without torch, so checking them is quick."""
+"""Settings of networks that read text, as written in params.yaml; without torch, so checks are quick."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class EncoderSettings(BaseModel, frozen=True, extra="forbid", strict=True, use_a
     """Embedding and recurrent layers. The defaults are those of the published WikiText-103 network."""
 
     name: Literal["rnn", "gru", "lstm", "awd_lstm"] = "awd_lstm"
-    """Elman's network, GRU, LSTM; or the LSTM as AWD-LSTM: its dropouts by default, and a last layer as wide as
-    the embedding."""
+    """Elman's network, GRU, LSTM; or the LSTM as AWD-LSTM: its dropouts by default, and a last layer as wide
+    as the embedding."""
     embedding: int = Field(default=400, ge=1, le=8192)
     """Numbers per token (course: 400; 42 for Nietzsche's characters)."""
     hidden: int = Field(default=1152, ge=1, le=8192)
@@ -73,8 +73,8 @@ class LanguageNetworkSettings(
     """An encoder and the layer that gives every token its chance to be the next."""
 
     tied: bool | None = None
-    """Whether a token's row of the embedding is its output weight too (Press and Wolf, 2017). Default: yes for
-    `awd_lstm`, no for the others, which need `hidden` equal to `embedding` for it."""
+    """Whether a token's row of the embedding is its output weight too (Press and Wolf, 2017). Default: yes
+    for `awd_lstm`, no for the others, which need `hidden` equal to `embedding` for it."""
 
     @model_validator(mode="after")
     def _fits(self) -> LanguageNetworkSettings:

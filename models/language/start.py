@@ -28,10 +28,10 @@ BY_TOKEN = ("encoder.embedding.weight", "decoder.weight", "decoder.bias")
 def start_from(
     network: LanguageModel, state: Mapping[str, Tensor], known: Sequence[str], vocabulary: Sequence[str]
 ) -> list[str]:
-    """Load a language model's weights into another with its own vocabulary; returns the names that were loaded.
+    """Load a language model's weights into another with its own vocabulary; returns the names loaded.
 
-    known: the tokens of `state`, in order; vocabulary: those of `network`. A token that was not known gets the
-    mean of all rows (Howard and Ruder, 2018). ValueError where the layers do not fit.
+    known: the tokens of `state`, in order; vocabulary: those of `network`. A token that was not known gets
+    the mean of all rows (Howard and Ruder, 2018). ValueError where the layers do not fit.
     """
     found = translated(state)
     own = network.state_dict()
@@ -45,7 +45,7 @@ def start_from(
 def load_encoder(
     encoder: Encoder, state: Mapping[str, Tensor], known: Sequence[str], vocabulary: Sequence[str]
 ) -> list[str]:
-    """The same for an encoder alone: of a language model's weights, or of any network's that has an `encoder`."""
+    """The same for an encoder alone: of a language model, or of any network that has an `encoder`."""
     prefix = "encoder."
     inner = {
         name.removeprefix(prefix): value
