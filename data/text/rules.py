@@ -65,7 +65,12 @@ APART = re.compile(
 
 
 def tokenise(
-    texts: Iterable[str], *, tokenizer: str = "words", separator: str = "", begin: bool = True
+    texts: Iterable[str],
+    *,
+    tokenizer: str = "words",
+    separator: str = "",
+    begin: bool = True,
+    lower: bool = False,
 ) -> Iterator[list[str]]:
     """The tokens of each text, in order. `tokenizer`: words, characters or split (`settings.Tokenizer`)."""
     first = [BOS] if begin else []
@@ -77,10 +82,11 @@ def tokenise(
                 known = {"": ()}
     elif tokenizer == "characters":
         for text in texts:
-            yield first + list(text)
+            yield first + list(text.lower() if lower else text)
     elif tokenizer == "split":
         for text in texts:
-            yield first + [each for each in text.split(separator or None) if each]
+            found = (text.lower() if lower else text).split(separator or None)
+            yield first + [each for each in found if each]
     else:
         raise ValueError(f"tokenizer {tokenizer!r}: there are words, characters and split")
 
@@ -136,10 +142,10 @@ def split_piece(piece: str) -> tuple[str, ...]:
     if piece == "\n":
         return ("\n",)
     piece = SLASHES.sub(r" \1 ", replace_words(replace_characters(piece)))
-    return tuple(token for word in APART.findall(piece) if visible(word) for token in lower(word))
+    return tuple(token for word in APART.findall(piece) if visible(word) for token in lowered(word))
 
 
-def lower(word: str) -> tuple[str, ...]:
+def lowered(word: str) -> tuple[str, ...]:
     """The word in lower case, after the token that says how it was written."""
     if len(word) > 1:
         if word.isupper():

@@ -18,8 +18,13 @@ class Tokenizer(BaseModel, frozen=True, extra="forbid", strict=True, use_attribu
     begin: bool | None = None
     """Whether every document opens with `xxbos` (default: with `words`; fastai: always)."""
 
+    lower: bool = False
+    """characters and split: everything in lower case (course: Nietzsche); `words` always is."""
+
     @model_validator(mode="after")
     def _only_what_has_an_effect(self) -> Self:
+        if self.lower and self.name == "words":
+            raise ValueError("lower has no effect with `name: words`, which always are")
         if self.separator and self.name != "split":
             raise ValueError(f"separator has no effect with `name: {self.name}`")
         return self
@@ -27,7 +32,7 @@ class Tokenizer(BaseModel, frozen=True, extra="forbid", strict=True, use_attribu
     def options(self) -> dict[str, str | bool]:
         """The keyword arguments of `rules.tokenise`, also as JSON in an exported model."""
         begin = self.name == "words" if self.begin is None else self.begin
-        return {"tokenizer": self.name, "separator": self.separator, "begin": begin}
+        return {"tokenizer": self.name, "separator": self.separator, "begin": begin, "lower": self.lower}
 
 
 class Vocabulary(BaseModel, frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True):
