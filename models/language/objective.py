@@ -81,6 +81,11 @@ def token_accuracy() -> Average:
     return Average(lambda scores, targets: (scores.argmax(1) == targets).float())
 
 
+def token_loss() -> Average:
+    """Cross-entropy in nats per token."""
+    return Average(lambda scores, targets: F.cross_entropy(scores, targets, reduction="none"))
+
+
 def _cross_entropy(scores: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(scores.flatten(0, 1).float(), targets.flatten(), ignore_index=NOTHING)
 

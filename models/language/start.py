@@ -33,6 +33,10 @@ def start_from(
     known: the tokens of `state`, in order; vocabulary: those of `network`. A token that was not known gets
     the mean of all rows (Howard and Ruder, 2018). ValueError where the layers do not fit.
     """
+    if not known:
+        raise ValueError(
+            "starts_from has no facts.json with a vocabulary; no row of an embedding can be told"
+        )
     found = translated(state)
     own = network.state_dict()
     if "decoder.weight" not in own:
