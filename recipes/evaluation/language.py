@@ -215,7 +215,6 @@ def review(predictions: pa.Table, evaluation: Any) -> pa.Table:
 def interpret(subject: Subject, predictions: pa.Table) -> Iterator[Figure]:
     """A training batch as the network sees it, generated text, loss by position, what surprised most."""
     from models import figures
-
     from recipes.evaluation import passages
 
     yield _training_batch(subject)

@@ -8,6 +8,7 @@ from typing import Any
 
 COLUMNS = 100
 """Characters of a drawn line."""
+WHITE = (1.0, 1.0, 1.0, 1.0)
 LINE = 0.19
 """Inches from line to line."""
 FONT = 8.0
@@ -33,17 +34,18 @@ def coloured(
     from matplotlib.colors import Normalize
 
     scale = Normalize(*limits, clip=True)
-    mapped = ScalarMappable(scale, colormaps[colours])
+    palette = colormaps[colours]
+    mapped = ScalarMappable(scale, palette)
     pieces: list[tuple[int, int, str, float | None]] = []
     row = 0
     for title, tokens, numbers in passages:
         pieces.append((row, 0, title, None))
         row, column = row + 1, 0
-        for token, number in zip(tokens, numbers, strict=True):
+        for token, value in zip(tokens, numbers, strict=True):
             shown = _visible(token) + separator
             if column + len(shown) > COLUMNS and column:
                 row, column = row + 1, 0
-            pieces.append((row, column, shown[:COLUMNS], float(number)))
+            pieces.append((row, column, shown[:COLUMNS], float(value)))
             column += len(shown)
         row += 2
     width, height = COLUMNS * FONT * 0.602 / 72 + 0.6, max(row, 2) * LINE + 0.9
@@ -52,11 +54,11 @@ def coloured(
         if number is None:
             axis.text(0, line, text, fontsize=FONT, fontweight="bold", va="center", parse_math=False)
             continue
-        known = number == number
+        colour = palette(float(scale(number))) if number == number else WHITE
         axis.text(
             column, line, text, fontsize=FONT, family="monospace", va="center", parse_math=False,
-            bbox={"facecolor": mapped.to_rgba(number) if known else "white", "edgecolor": "none", "pad": 0.6},
-            color="white" if known and _dark(mapped.to_rgba(number)) else "black",
+            bbox={"facecolor": colour, "edgecolor": "none", "pad": 0.6},
+            color="white" if _dark(colour) else "black",
         )  # fmt: skip
     bar = figure.add_axes((0.1, 0.28 / height, 0.4, 0.1 / height))
     figure.colorbar(mapped, cax=bar, orientation="horizontal").set_label(label, fontsize=FONT)
@@ -76,8 +78,8 @@ def plain(figure: Any, passages: Sequence[tuple[str, str]]) -> None:
         lines.append(("", False))
     width, height = COLUMNS * FONT * 0.602 / 72 + 0.6, max(len(lines), 2) * LINE + 0.3
     axis = _page(figure, width=width, height=height, rows=len(lines), foot=0.1)
-    for row, (text, title) in enumerate(lines):
-        style: dict[str, Any] = {"fontweight": "bold"} if title else {"family": "monospace"}
+    for row, (text, heads) in enumerate(lines):
+        style: dict[str, Any] = {"fontweight": "bold"} if heads else {"family": "monospace"}
         axis.text(0, row, text, fontsize=FONT, va="center", parse_math=False, **style)
 
 

@@ -73,12 +73,14 @@ class Predictor(mlflow.pyfunc.PythonModel):  # type: ignore[misc,name-defined]
         wanted = {"tokens": TOKENS, "temperature": self.temperature, "seed": 0, **(params or {})}
         if not 0 <= wanted["tokens"] <= 10_000 or not 0 <= wanted["temperature"] <= 5:
             raise MlflowException(
-                "tokens must be from 0 to 10000 and temperature from 0 to 5", error_code=INVALID_PARAMETER_VALUE
+                "tokens must be from 0 to 10000 and temperature from 0 to 5",
+                error_code=INVALID_PARAMETER_VALUE,
             )
         texts = self.receive(model_input)
         return pd.DataFrame(
             [self.answer(tokens, **wanted) for tokens in texts],
             columns=["continuation", "tokens", "losses", "loss", "perplexity"],
+            dtype=object,  # so that a loss that there is not stays None, which JSON can say
         )
 
     def answer(self, tokens: list[str], **wanted: Any) -> list[Any]:
@@ -137,7 +139,7 @@ class Predictor(mlflow.pyfunc.PythonModel):  # type: ignore[misc,name-defined]
         return texts
 
     def tokens_of(self, value: object) -> list[str]:
-        """One text as tokens. ValueError where it is none, is empty or too long, or has nothing known in it."""
+        """One text as tokens. ValueError where it is none, empty or too long, or has nothing known in it."""
         if not isinstance(value, str):
             raise ValueError(f"text is wanted, not {type(value).__name__}")
         if len(value) > MOST:
@@ -186,32 +188,58 @@ def load_module(path: Path) -> ModuleType:
 
 def example_of(
     example: Mapping[str, torch.Tensor], described: Mapping[str, Any]
-) -> tuple[pd.DataFrame, Mapping[str, torch.Tensor], dict[str, bytes]]:
-    """Codes (2, T) -> a text a row, the codes that it becomes again, files to store.
+) -> tuple[pd.DataFrame, dict[str, torch.Tensor], dict[str, bytes]]:
+    """Codes (2, T) -> a text of so many tokens a row, the tensors that they become, files to store.
 
-    Words of the vocabulary that no tokenizer would make again are left out: both texts are made of the first
-    tokens that stay what they are.
+    The texts are made of tokens that every tokenizer takes for what they are, whatever stands beside them.
     """
-    here = Path(__file__).parent
+    rules, joining = (load_module(Path(__file__).parents[2] / BUNDLE[name]) for name in ("rules", "joining"))
     preprocess = described["preprocess"]
-    rules, joining = (
-        load_module(next(each for each in (here / Path(BUNDLE[name]).name, here.parents[1] / BUNDLE[name]) if each.exists()))
-        for name in ("rules", "joining")
-    )
-    vocabulary, options = preprocess["vocabulary"], preprocess["tokenizer"]
-    codes = {token: code for code, token in enumerate(vocabulary)}
+    options, vocabulary = preprocess["tokenizer"], preprocess["vocabulary"]
+    places = {token: code for code, token in enumerate(vocabulary)}
+
+    def tokens_of(text: str) -> list[str]:
+        return list(next(rules.tokenise([text], **options)))
+
     plain = [
         token
-        for token in vocabulary[:2000]
-        if not token.startswith("xx") and list(next(rules.tokenise([token], **options)))[-1:] == [token]
+        for token in vocabulary
+        if token not in rules.SPECIALS and token.strip() and tokens_of(token)[-1:] == [token]
     ]
-    length = example["codes"].shape[1]
-    texts, received = [], []
-    for start in (0, 1):
-        words = [plain[(start + 3 * step) % len(plain)] for step in range(length)]
-        text = joining.join(words, **options)
-        tokens = next(rules.tokenise([text], **options))[: length]
-        texts.append(text)
-        received.append([codes.get(token, 0) for token in tokens])
-    shortest = min(map(len, received))
-    raise NotImplementedError(shortest)
+    plain = [token for token in plain if token.isalpha()] or plain
+    name, codes = next(iter(example.items()))
+    chosen = [[plain[(row + step) % len(plain)] for step in range(codes.shape[1])] for row in (0, 1)]
+    texts = [joining.join(tokens, **options) for tokens in chosen]
+    received = torch.tensor([[places[token] for token in tokens_of(text)] for text in texts])
+    files = {f"{row}.txt": text.encode() for row, text in enumerate(texts)}
+    return pd.DataFrame({"text": texts}), {**example, name: received}, files
+
+
+def compare(
+    answer: pd.DataFrame, outputs: Mapping[str, torch.Tensor], described: Mapping[str, Any]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The answer's losses beside those of the program's scores."""
+    places = {token: code for code, token in enumerate(described["preprocess"]["vocabulary"])}
+    codes = torch.tensor([[places[token] for token in row] for row in answer["tokens"]])
+    given = torch.tensor([row[1:] for row in answer["losses"]])
+    scores = next(iter(outputs.values()))[:, :-1]
+    return given, cross_entropy(scores.transpose(1, 2), codes[:, 1:], reduction="none")
+
+
+def rows_of(files: Sequence[Path]) -> tuple[pd.DataFrame, list[Path]]:
+    """What `predict` takes, from files, and the file of each row. ValueError for a file that is no UTF-8."""
+    texts = []
+    for file in files:
+        try:
+            texts.append(file.read_text(encoding="utf-8"))
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{file} is no UTF-8: {error.reason} at byte {error.start}") from None
+    return pd.DataFrame({"text": texts}), list(files)
+
+
+def request(rows: pd.DataFrame) -> dict[str, Any]:
+    """The body of an HTTP request for these rows."""
+    return {"dataframe_split": {"columns": ["text"], "data": [[text] for text in rows["text"]]}}
+
+
+mlflow.models.set_model(Predictor())
