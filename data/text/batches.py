@@ -18,8 +18,8 @@ SPREAD = 50
 
 
 class DocumentBatches:
-    """Batches (codes, targets): int64 (N, T) with the documents' tokens from the left and `pad` after their ends,
-    the longest first; and int64 (N,).
+    """Batches (codes, targets): int64 (N, T) with the documents' tokens from the left and `pad` after their
+    ends, the longest first; and int64 (N,).
 
     While training the documents are drawn by (seed, epoch) and sorted by length within runs of 50 batches, so
     that little is padding; the batch with the longest document comes first, so that a lack of memory shows at
@@ -44,7 +44,7 @@ class DocumentBatches:
         self.batch_size, self.training, self.pad, self.seed = batch_size, training, pad, seed
         self.lengths: Rows = np.diff(offsets)
         full, rest = divmod(len(targets), batch_size)
-        # One document alone has no variance for the head's batch norm, so such a rest is left out of training.
+        # One document alone has no variance for the head's batch norm: such a rest is left out of training.
         self.steps = full + (1 if rest and not (training and full and rest == 1) else 0)
 
     def __len__(self) -> int:

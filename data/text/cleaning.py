@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from data.archives import Member, Raw
 from data.examples import INDEX, Reject
-from data.text.rules import is_blank, visible
+from data.text.rules import is_blank, sound, visible
 
 Part = Literal["train", "valid", "test"]
 
@@ -42,8 +42,8 @@ class TextCleaning(BaseModel, frozen=True, extra="forbid", strict=True, use_attr
     """`documents`: one file each; `table`: a row each of a CSV; `lines`: a line each; `passages`: one long
     file, cut at line ends."""
     files: Annotated[tuple[str, ...], Field(strict=False)] = ()
-    """Folders (`reviews/train/`) or globs (`*.txt`; `*` also crosses folders) that are read; the others are
-    ignored and counted. Empty: every file (documents: every `.txt`)."""
+    """Folders (`reviews/train/`) or globs (`*.text`; `*` also crosses folders) that are read; the others are
+    ignored and counted. Empty: everything. Of a folder, documents are its `.txt` files."""
     parts: dict[str, Part] = {}
     """Published parts by folder at any depth or by file name, e.g. `{train: train, test: valid}`."""
     labels: Literal["folder", "none"] = "folder"
@@ -122,7 +122,7 @@ def row_of(
         except UnicodeDecodeError as error:
             detail = f"{error.reason} at byte {error.start}; clean.encoding is {block.encoding}"
             return Reject(item_id, "not in the encoding", detail)
-    text = content.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    text = sound(content)
     if not text.isascii() and any("\ud800" <= each <= "\udfff" for each in text):
         return Reject(item_id, "not in the encoding", f"clean.encoding is {block.encoding}")
     if not text.strip():
@@ -149,7 +149,7 @@ def _chosen(raw: Raw, block: TextCleaning, *, suffix: str = "") -> Iterator[Memb
         path = PurePosixPath(member.name)
         if block.files and not any(_fits(member.name, each) for each in block.files):
             raw.ignore(f"outside clean.files: {'/'.join(path.parts[:2][: len(path.parts) - 1]) or path.name}")
-        elif not block.files and suffix and path.suffix.lower() != suffix:
+        elif suffix and path.suffix.lower() != suffix and not any(map(_is_glob, block.files)):
             raw.ignore(f"no {suffix} file: *{path.suffix.lower()}")
         elif not block.files and path.name.lower().startswith(SIDECARS):
             raw.ignore("beside the texts: read me and licence")
@@ -160,8 +160,12 @@ def _chosen(raw: Raw, block: TextCleaning, *, suffix: str = "") -> Iterator[Memb
         raise ValueError(f"no file fits clean.files {list(block.files)} among {raw.ignored.total()} files")
 
 
+def _is_glob(pattern: str) -> bool:
+    return any(sign in pattern for sign in "*?[")
+
+
 def _fits(name: str, pattern: str) -> bool:
-    if any(sign in pattern for sign in "*?["):
+    if _is_glob(pattern):
         return fnmatchcase(name, pattern)
     wanted = pattern.strip("/")
     return f"/{wanted}/" in f"/{name}/"
@@ -186,6 +190,9 @@ def _documents(raw: Raw, block: TextCleaning) -> Iterator[dict[str, Any] | Rejec
                 yield Reject(member.name, "no label", detail)
                 continue
             label = folders[-block.level]
+            if any(label == PurePosixPath(key).name for key in block.parts):
+                yield Reject(member.name, "no label", f"the folder {label!r} is a part, not a class")
+                continue
         if member.size > 4 * block.most + 4:  # no encoding takes more bytes a character
             detail = f"{member.size:,} bytes, clean.most is {block.most:,} characters"
             yield Reject(member.name, "too long", detail)
@@ -281,7 +288,7 @@ def _decoded(member: Member, block: TextCleaning) -> str:
         raise ValueError(
             f"{member.name}: {error.reason} at byte {error.start}; clean.encoding is {block.encoding}"
         ) from None
-    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    return sound(text)
 
 
 def _is_ascii_based(block: TextCleaning) -> bool:

@@ -167,4 +167,9 @@ def is_seen(character: str) -> bool:
 
 def is_blank(text: str) -> bool:
     """Whether no token but line breaks is left of a text once HTML is undone."""
-    return not any(is_seen(each) for each in fix_html(text))
+    return not any(is_seen(each) for each in fix_html(html.unescape(text)))
+
+
+def sound(text: str) -> str:
+    """A text as `clean` stores it: no byte order mark, line ends of one kind."""
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")

@@ -1,4 +1,4 @@
-"""One network that classifies texts: the encoder of a language model, pooling over the document, and a head."""
+"""One network that classifies texts: a language model's encoder, pooling over the document, and a head."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Pool:
         return cls(zeros, zeros, torch.full_like(zeros, -torch.inf), like.new_zeros(documents, 1))
 
     def add(self, vectors: Tensor, wanted: Tensor, *, last: Tensor) -> None:
-        """Vectors (n, T, width) of the first n documents; which of them count (n, T), and which is the last."""
+        """Vectors (n, T, width) of the first n documents; which count (n, T), and which is the last."""
         rows = len(vectors)
         vectors = vectors.float()
         kept = vectors * wanted[..., None]
