@@ -13,7 +13,9 @@ from pydantic import BaseModel, Field
 SEED = 18441015
 """Of the text (Friedrich Nietzsche was born on that day)."""
 
-NOUNS = "philosopher star river mountain poet dancer truth lantern mask shadow wanderer riddle bridge child".split()
+NOUNS = (
+    "philosopher star river mountain poet dancer truth lantern mask shadow wanderer riddle bridge child"
+).split()
 VERBS = "love follow forget honour measure seek mock carry praise question".split()
 WAYS = ("quietly", "again", "gladly", "in vain", "at noon", "without a reason", "before dawn", "too often")
 ADJECTIVES = "old silent proud free noble tired subtle cruel distant merry".split()
@@ -68,8 +70,8 @@ def _chapters(random: np.random.Generator) -> Iterator[str]:
 
 
 def _sentence(random: np.random.Generator) -> str:
-    """One sentence. Verb and pronoun agree with a noun that stands some words before them, and a quotation that
-    opens is closed: what the last character alone does not tell."""
+    """One sentence. Verb and pronoun agree with a noun that stands some words before them, and a quotation
+    that opens is closed: what the last character alone does not tell."""
     many = bool(random.random() < 0.5)
     subject = _nouns(random, many=many)
     verb = _one(random, VERBS) + ("" if many else "s")
@@ -104,6 +106,6 @@ def _planted(settings: Prose) -> list[str]:
     return [
         "\n" * lines,  # empty text
         "\x07\x08\n" * lines,  # control characters only
-        "&nbsp;\n" * (lines // 3),  # no tokens
+        "<br /> <br />\n" * (lines // 7),  # no tokens
         "so on and " * (settings.most // 5) + "\n",  # too long
     ]

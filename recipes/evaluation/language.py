@@ -226,7 +226,7 @@ def interpret(subject: Subject, predictions: pa.Table) -> Iterator[Figure]:
     rows = predictions.filter(pc.equal(predictions["part"], "valid"))
     if not rows.num_rows:
         return
-    mean, count = _by_position(rows)
+    mean = _by_position(rows)
     yield Figure(
         name="loss_by_position",
         draw=lambda figure: figures.curve(
@@ -252,7 +252,7 @@ def interpret(subject: Subject, predictions: pa.Table) -> Iterator[Figure]:
     )
 
 
-def _by_position(rows: pa.Table) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def _by_position(rows: pa.Table) -> NDArray[np.float64]:
     """Mean loss at each place of a document, as far as a tenth of the documents (at least one) reach."""
     sums, counts = np.zeros(POSITIONS), np.zeros(POSITIONS, dtype=np.int64)
     for losses in rows["losses"]:
@@ -263,7 +263,8 @@ def _by_position(rows: pa.Table) -> tuple[NDArray[np.float64], NDArray[np.int64]
     far = int(np.argmin(reached)) if not reached.all() else POSITIONS
     if not reached[0] and reached.any():  # a single document: its first token was not judged
         far = int(np.flatnonzero(reached)[-1]) + 1
-    return sums[:far] / np.maximum(counts[:far], 1), counts[:far]
+    found: NDArray[np.float64] = sums[:far] / np.maximum(counts[:far], 1)
+    return found
 
 
 def _surprising(subject: Subject, rows: pa.Table) -> list[tuple[str, list[str], list[float]]]:

@@ -78,12 +78,12 @@ class Predictor(mlflow.pyfunc.PythonModel):  # type: ignore[misc,name-defined]
             )
         texts = self.receive(model_input)
         return pd.DataFrame(
-            [self.answer(tokens, **wanted) for tokens in texts],
+            [self.answer(tokens, wanted) for tokens in texts],
             columns=["continuation", "tokens", "losses", "loss", "perplexity"],
             dtype=object,  # so that a loss that there is not stays None, which JSON can say
         )
 
-    def answer(self, tokens: list[str], **wanted: Any) -> list[Any]:
+    def answer(self, tokens: list[str], wanted: Mapping[str, Any]) -> list[Any]:
         """One row of the answer."""
         codes = [self.codes.get(token, 0) for token in tokens]
         losses, state, scores = self.read(codes)
