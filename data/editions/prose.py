@@ -13,12 +13,25 @@ from pydantic import BaseModel, Field
 SEED = 18441015
 """Of the text (Friedrich Nietzsche was born on that day)."""
 
-NOUNS = (
-    "philosopher star river mountain poet dancer truth lantern mask shadow wanderer riddle bridge child"
-).split()
-VERBS = "love follow forget honour measure seek mock carry praise question".split()
+NOUNS = [
+    "philosopher",
+    "star",
+    "river",
+    "mountain",
+    "poet",
+    "dancer",
+    "truth",
+    "lantern",
+    "mask",
+    "shadow",
+    "wanderer",
+    "riddle",
+    "bridge",
+    "child",
+]
+VERBS = ["love", "follow", "forget", "honour", "measure", "seek", "mock", "carry", "praise", "question"]
 WAYS = ("quietly", "again", "gladly", "in vain", "at noon", "without a reason", "before dawn", "too often")
-ADJECTIVES = "old silent proud free noble tired subtle cruel distant merry".split()
+ADJECTIVES = ["old", "silent", "proud", "free", "noble", "tired", "subtle", "cruel", "distant", "merry"]
 LINKS = ("and therefore", "but", "although", "because", "so that", "while")
 ROMAN = ("I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII", "XIII", "XIV", "XV")
 

@@ -12,7 +12,9 @@ WHITE = (1.0, 1.0, 1.0, 1.0)
 LINE = 0.19
 """Inches from line to line."""
 FONT = 8.0
-"""Points. A character of the monospaced font is 0.602 of that wide."""
+"""Points."""
+CHARACTER = 0.07
+"""Inches: width of a character of the monospaced font at that size and 100 dots per inch."""
 
 
 def coloured(
@@ -48,7 +50,7 @@ def coloured(
             pieces.append((row, column, shown[:COLUMNS], float(value)))
             column += len(shown)
         row += 2
-    width, height = COLUMNS * FONT * 0.602 / 72 + 0.6, max(row, 2) * LINE + 0.9
+    width, height = COLUMNS * CHARACTER + 0.6, max(row, 2) * LINE + 1.0
     axis = _page(figure, width=width, height=height, rows=row)
     for line, column, text, number in pieces:
         if number is None:
@@ -60,7 +62,7 @@ def coloured(
             bbox={"facecolor": colour, "edgecolor": "none", "pad": 0.6},
             color="white" if _dark(colour) else "black",
         )  # fmt: skip
-    bar = figure.add_axes((0.1, 0.28 / height, 0.4, 0.1 / height))
+    bar = figure.add_axes((0.1, 0.45 / height, 0.4, 0.1 / height))
     figure.colorbar(mapped, cax=bar, orientation="horizontal").set_label(label, fontsize=FONT)
     bar.tick_params(labelsize=FONT - 1)
 
@@ -76,14 +78,14 @@ def plain(figure: Any, passages: Sequence[tuple[str, str]]) -> None:
             )
             lines.extend((each, False) for each in wrapped or [""])
         lines.append(("", False))
-    width, height = COLUMNS * FONT * 0.602 / 72 + 0.6, max(len(lines), 2) * LINE + 0.3
+    width, height = COLUMNS * CHARACTER + 0.6, max(len(lines), 2) * LINE + 0.3
     axis = _page(figure, width=width, height=height, rows=len(lines), foot=0.1)
     for row, (text, heads) in enumerate(lines):
         style: dict[str, Any] = {"fontweight": "bold"} if heads else {"family": "monospace"}
         axis.text(0, row, text, fontsize=FONT, va="center", parse_math=False, **style)
 
 
-def _page(figure: Any, *, width: float, height: float, rows: int, foot: float = 0.6) -> Any:
+def _page(figure: Any, *, width: float, height: float, rows: int, foot: float = 0.8) -> Any:
     """Axes whose unit is a character to the right and a line down."""
     figure.set_size_inches(width, height)
     bottom = foot / height
