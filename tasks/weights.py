@@ -2,15 +2,18 @@
 
 import json
 import shutil
+import tarfile
 import tempfile
 import zipfile
-from pathlib import Path
+import zlib
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from tasks.consent import require_consent
 from tasks.download import bring, terms_of
 from tasks.mirrors import find_copy
 from tasks.parameters import DownloadBlock, Parameters, load_parameters, nearest
+from tasks.pickled_lists import read_strings
 from tasks.sources import Source, load_source, sha256_of
 from tasks.workspace import Workspace, checkout
 
@@ -18,12 +21,17 @@ if TYPE_CHECKING:  # torch costs two seconds, and a copied safetensors file need
     from torch import Tensor
 
 
+STATE_ENDINGS = frozenset({".pth", ".pt", ".safetensors"})
+"""Files of an archive that hold a state dict."""
+
+
 def fetch_weights(
     name: str, workspace: Workspace | None = None, *, parameters: Parameters | None = None
 ) -> Path:
     """Fetch the weights `name` of `params.yaml` by digest into `artifacts/weights/NAME`; returns that folder.
 
-    It holds `weights.safetensors` (a state dict: name to tensor, dtypes as published) and `manifest.json`.
+    It holds `weights.safetensors` (a state dict: name to tensor, dtypes as published) and `manifest.json`; of
+    an archive with a language model also `facts.json` with its `vocabulary`.
     ValueError where the name, source, digest or content is at fault, OSError where nothing could be fetched.
     """
     workspace = workspace or checkout()
@@ -64,16 +72,20 @@ def _write(source: Source, output: Path, mirror: str, workspace: Workspace, name
             "sha256": sha256_of(published),
             "bytes": published.stat().st_size,
         }
-        tensors = _convert(published, output / "weights.safetensors")
+        tensors = _convert(published, output)
     head = {field: value for field, value in vars(terms).items() if field != "address"}
     manifest = {**head, "tensors": tensors, "files": [record]}
     text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
     (output / "manifest.json").write_text(text, encoding="utf-8")
 
 
-def _convert(published: Path, target: Path) -> int:
+def _convert(published: Path, output: Path) -> int:
     """Write the state dict as safetensors; returns the number of tensors. ValueError where it is none."""
     from safetensors import SafetensorError, safe_open
+
+    target = output / "weights.safetensors"
+    if tarfile.is_tarfile(published):  # a zip may be a state dict itself: torch packs them so
+        published = _unpacked(published, output)
 
     if published.suffix == ".safetensors":
         try:
@@ -89,6 +101,37 @@ def _convert(published: Path, target: Path) -> int:
     # safetensors refuses tensors that share memory, and keeps no strides
     save_file({key: value.detach().contiguous().clone() for key, value in state.items()}, target)
     return len(state)
+
+
+def _unpacked(published: Path, output: Path) -> Path:
+    """The state dict out of an archive, in its folder; its vocabulary goes to `facts.json` in `output`.
+
+    fastai's archives of language models hold `lstm_fwd.pth` and `itos_wt103.pkl`, a pickled list of tokens.
+    """
+    states: list[Path] = []
+    try:
+        with tarfile.open(published) as tar:
+            for member in tar:
+                name = PurePosixPath(member.name)
+                stream = tar.extractfile(member) if member.isreg() else None
+                if stream is None or name.name.startswith("."):
+                    continue
+                if name.suffix in STATE_ENDINGS:
+                    states.append(published.parent / f"state-{len(states)}{name.suffix}")
+                    with states[-1].open("wb") as file:
+                        shutil.copyfileobj(stream, file)
+                elif name.suffix == ".pkl":
+                    facts = {"vocabulary": read_strings(stream.read(), name=member.name)}
+                    text = json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
+                    (output / "facts.json").write_text(text, encoding="utf-8")
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+        raise ValueError(f"{published.name} is truncated or damaged ({error}); fetch it again") from None
+    if len(states) != 1:
+        found = f"{len(states)} files of weights" if states else "no file of weights"
+        raise ValueError(
+            f"{published.name} holds {found} ({', '.join(sorted(STATE_ENDINGS))}); one is wanted"
+        )
+    return states[0]
 
 
 def _read_state(published: Path) -> dict[str, "Tensor"]:

@@ -13,9 +13,11 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from tasks.parameters import Parameters, StartingWeights
+from tasks.pickled_lists import read_strings
 from tasks.weights import fetch_weights
 from tasks.workspace import checkout
 from tests import servers
+from tests.jobs import tar_of
 
 
 def project(
@@ -163,3 +165,74 @@ def test_second_fetch_at_once_is_refused(tmp_path: Path, server: servers.Server)
     server.answers["/x.pth"] = servers.status(404)
     server.released.set()
     thread.join()
+
+
+def language_model(tokens: int, *, embedding: int = 6, hidden: int = 8) -> dict[str, torch.Tensor]:
+    """A state dict under the names of fastai's WikiText-103 networks, two layers, with all its repetitions."""
+    torch.manual_seed(1)
+    table = torch.randn(tokens, embedding)
+    state = {"0.encoder.weight": table, "0.encoder_dp.emb.weight": table}
+    for layer, (inputs, width) in enumerate([(embedding, hidden), (hidden, embedding)]):
+        recurrent = torch.randn(4 * width, width)
+        state |= {
+            f"0.rnns.{layer}.weight_hh_l0_raw": recurrent,
+            f"0.rnns.{layer}.module.weight_ih_l0": torch.randn(4 * width, inputs),
+            f"0.rnns.{layer}.module.weight_hh_l0": recurrent * 0,  # as the last dropout left it
+            f"0.rnns.{layer}.module.bias_ih_l0": torch.randn(4 * width),
+            f"0.rnns.{layer}.module.bias_hh_l0": torch.randn(4 * width),
+        }
+    return state | {"1.decoder.weight": table, "1.decoder.bias": torch.randn(tokens)}
+
+
+TOKENS = ["xxunk", "xxpad", "the", "film", "näive", "xxunk"]
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_published_language_model_comes_with_its_vocabulary(
+    tmp_path: Path, server: servers.Server, protocol: int
+) -> None:
+    weights = saved(language_model(len(TOKENS)), tmp_path / "lstm_fwd.pth", zipped=False)
+    files = {
+        "wt103-fwd/lstm_fwd.pth": weights, "wt103-fwd/itos_wt103.pkl": pickle.dumps(TOKENS, protocol=protocol)
+    }  # fmt: skip
+    content = tar_of(files)
+    server.answers["/wt103-fwd.tgz"] = servers.whole(content)
+    root = tmp_path / "root"
+    address = server.address("/wt103-fwd.tgz")
+    parameters = project(root, "wt103_fwd", [address], content, file="wt103-fwd.tgz")
+    folder = fetch_weights("wt103_fwd", checkout(root), parameters=parameters)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "facts.json", "manifest.json", "weights.safetensors",
+    ]  # fmt: skip
+    assert json.loads((folder / "facts.json").read_text()) == {"vocabulary": TOKENS}
+    assert load_file(folder / "weights.safetensors").keys() == language_model(6).keys()
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (Evil(Path("never")), "it holds the operation"),
+        (["a", Evil(Path("never"))], "it holds the operation"),
+        (["a", 1], "it holds the operation BININT1"),
+        ({"a": "b"}, "it holds the operation EMPTY_DICT"),
+        ([["a"]], "it holds list"),
+        ("a", "no pickled list of strings"),
+    ],
+    ids=["code", "code in a list", "number", "dict", "nested", "string"],
+)
+def test_a_vocabulary_is_a_list_of_strings_and_nothing_else(value: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        read_strings(pickle.dumps(value), name="itos.pkl")
+
+
+def test_a_damaged_vocabulary_is_no_list() -> None:
+    with pytest.raises(ValueError, match=r"itos.pkl is no pickled list"):
+        read_strings(pickle.dumps(TOKENS)[:-8], name="itos.pkl")
+
+
+def test_an_archive_without_weights(tmp_path: Path, server: servers.Server) -> None:
+    content = tar_of({"wt103-fwd/itos_wt103.pkl": pickle.dumps(TOKENS)})
+    server.answers["/x.tgz"] = servers.whole(content)
+    parameters = project(tmp_path / "root", "x", [server.address("/x.tgz")], content, file="x.tgz")
+    with pytest.raises(ValueError, match=r"x.tgz holds no file of weights"):
+        fetch_weights("x", checkout(tmp_path / "root"), parameters=parameters)
