@@ -128,9 +128,8 @@ def _unpacked(published: Path, output: Path) -> Path:
         raise ValueError(f"{published.name} is truncated or damaged ({error}); fetch it again") from None
     if len(states) != 1:
         found = f"{len(states)} files of weights" if states else "no file of weights"
-        raise ValueError(
-            f"{published.name} holds {found} ({', '.join(sorted(STATE_ENDINGS))}); one is wanted"
-        )
+        endings = ", ".join(sorted(STATE_ENDINGS))
+        raise ValueError(f"{published.name} holds {found} ({endings}); one is wanted")
     return states[0]
 
 

@@ -168,7 +168,7 @@ def test_second_fetch_at_once_is_refused(tmp_path: Path, server: servers.Server)
 
 
 def language_model(tokens: int, *, embedding: int = 6, hidden: int = 8) -> dict[str, torch.Tensor]:
-    """A state dict under the names of fastai's WikiText-103 networks, two layers, with all its repetitions."""
+    """A state dict under the names of fastai's WikiText-103 networks, with all its repetitions."""
     torch.manual_seed(1)
     table = torch.randn(tokens, embedding)
     state = {"0.encoder.weight": table, "0.encoder_dp.emb.weight": table}
