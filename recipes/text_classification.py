@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field
 
 from data.text.cleaning import TextCleaning, clean_texts, text_schema
 from data.text.settings import Tokenizer, Vocabulary
-from models.language.settings import EncoderSettings
+from models.language.settings import Dropouts, EncoderSettings
 from models.settings import ExportSettings, OptimiserSettings, PhaseSettings
 from recipes.evaluation import texts
 from recipes.recipe import Learning, Recipe, Trained, Training
@@ -34,8 +34,11 @@ if TYPE_CHECKING:
 class TextTraining(Training, frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True):
     """How a classifier of texts learns. The defaults are the course's for IMDB (lesson 3 of 2019)."""
 
-    network: EncoderSettings = EncoderSettings(dropout_scale=0.5)
-    """The encoder; that of the language model to start from, but for its dropouts."""
+    network: EncoderSettings = EncoderSettings(
+        dropouts=Dropouts(input=0.4, embedding=0.05, weight=0.5, hidden=0.3, output=0.4), dropout_scale=0.5
+    )
+    """The encoder; that of the language model to start from, but for its dropouts (fastai's
+    `awd_lstm_clas_config` and `drop_mult`)."""
     tokenizer: Tokenizer = Tokenizer()
     """What a token is."""
     vocabulary: Vocabulary = Vocabulary()
