@@ -1,0 +1,114 @@
+"""The course's rules, token by token."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from data.text import rules
+from data.text.rules import SPECIALS, is_blank, tokenise
+
+
+def words(text: str) -> list[str]:
+    return next(tokenise([text]))[1:]
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("It was fun.", "xxmaj it was fun ."),
+        ("I don't, can't and won't", "i do n't , ca n't and wo n't"),
+        ("it's John's; they'll", "it 's xxmaj john 's ; they 'll"),
+        ("a well-known film", "a well - known film"),
+        ("GREAT film! A DVD", "xxup great film ! a xxup dvd"),
+        ("McDonald iPhone", "mcdonald iphone"),
+        ("sooooo good!!!!!", "s xxrep 5 o good xxrep 5 !"),
+        ("soo good!!!", "soo good ! ! !"),
+        ("no no no no no way", "xxwrep 5 no way"),
+        ("very very good", "very very good"),
+        ("no - no - no - no - well", "xxwrep 4 no - well"),
+        ("10/10 and #1", "10 / 10 and # 1"),
+        ("film/TV", "film / xxup tv"),
+        ("One<br /><br />Two", "xxmaj one \n xxmaj two"),
+        ("Tom &amp; Jerry &lt;3", "xxmaj tom && xxmaj jerry < 3".replace("&&", "& &")),
+        ("Mr. Smith of the U.S. at 10:30, $1,000.50...", "xxmaj mr. xxmaj smith of the xxup u.s. at 10:30 , "
+         "$ 1,000.50 ..."),
+        ("cannot", "can not"),
+        (":) really?!", ":) really ? !"),
+        ("  spaced   out  ", "spaced out"),
+        ("tabs\tand\xa0others", "tabs and others"),
+        ("Æsop’s fable isn’t", "xxmaj æsop ’s fable is n’t"),
+        ("a\x00b\u200bc", "a b c"),
+    ],
+)  # fmt: skip
+def test_a_text_becomes_these_tokens(text: str, tokens: str) -> None:
+    assert words(text) == tokens.split(" ")
+
+
+def test_every_document_opens_with_its_mark_where_that_is_asked_for() -> None:
+    assert list(tokenise(["a b", "c"], begin=True)) == [["xxbos", "a", "b"], ["xxbos", "c"]]
+    assert list(tokenise(["a b"], begin=False)) == [["a", "b"]]
+
+
+def test_what_was_remembered_changes_nothing() -> None:
+    texts = ["The film, the FILM and the film's end."] * 3
+    together = list(tokenise(texts))
+    assert together == [next(tokenise([text])) for text in texts]
+
+
+def test_memory_of_pieces_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rules, "KNOWN", 3)
+    texts = [f"word{number} other{number}" for number in range(20)]
+    assert list(tokenise(texts)) == [next(tokenise([text])) for text in texts]
+
+
+def test_characters_and_splits_are_left_as_they_are() -> None:
+    assert next(tokenise(["Ab c"], tokenizer="characters", begin=False)) == ["A", "b", " ", "c"]
+    assert next(tokenise(["Ab"], tokenizer="characters", begin=False, lower=True)) == ["a", "b"]
+    assert next(tokenise(["one , two"], tokenizer="split", begin=False)) == ["one", ",", "two"]
+    assert next(tokenise(["a;;b c"], tokenizer="split", separator=";", begin=False)) == ["a", "b c"]
+    with pytest.raises(ValueError, match="spaces"):
+        next(tokenise(["a"], tokenizer="spaces"))
+
+
+@pytest.mark.parametrize("text", ["", " \n", "<br /><br />", "&nbsp;", "\u200b\ufeff", "\x00\x07"])
+def test_a_text_without_anything_to_read_is_blank(text: str) -> None:
+    assert is_blank(text)
+
+
+@pytest.mark.parametrize("text", ["a", "!", "<3", "😀", "日本"])
+def test_a_text_with_anything_to_read_is_not(text: str) -> None:
+    assert not is_blank(text)
+    assert words(text)
+
+
+def test_special_tokens_come_in_fastai_s_order() -> None:
+    assert list(SPECIALS) == "xxunk xxpad xxbos xxeos xxfld xxmaj xxup xxrep xxwrep".split()
+
+
+def test_the_rules_need_nothing_but_python(tmp_path: Path) -> None:
+    """An exported model carries the file alone."""
+    assert rules.__file__ is not None
+    (tmp_path / "rules.py").write_bytes(Path(rules.__file__).read_bytes())
+    code = "import rules; print(*next(rules.tokenise(['So it goes.'])))"
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True
+    )
+    assert done.stdout.split() == ["xxbos", "xxmaj", "so", "it", "goes", "."]
+    spec = importlib.util.spec_from_file_location("rules", rules.__file__)
+    assert spec is not None
+
+
+def test_a_long_text_is_no_trap() -> None:
+    """Each of these would take minutes under an expression that goes back over what it has read."""
+    for text in (
+        "a" * 200_000,
+        "a " * 100_000,
+        "ab" * 100_000,
+        "- " * 100_000,
+        "x\n" * 50_000,
+        "'" * 100_000,
+    ):
+        assert words(text)
