@@ -85,7 +85,7 @@ def test_a_text_with_anything_to_read_is_not(text: str) -> None:
 
 
 def test_special_tokens_come_in_fastai_s_order() -> None:
-    assert list(SPECIALS) == "xxunk xxpad xxbos xxeos xxfld xxmaj xxup xxrep xxwrep".split()
+    assert list(SPECIALS) == ["xxunk", "xxpad", "xxbos", "xxeos", "xxfld", "xxmaj", "xxup", "xxrep", "xxwrep"]
 
 
 def test_the_rules_need_nothing_but_python(tmp_path: Path) -> None:
