@@ -59,7 +59,12 @@ def run_fastai(path: Path, options: argparse.Namespace) -> dict[str, Any]:
     """fastai's language model and classifier; accuracy on the validation part after the last epoch."""
     import torch
     from fastai.basics import (
-        CrossEntropyLossFlat, DataLoaders, L, accuracy, defaults, set_seed,
+        CrossEntropyLossFlat,
+        DataLoaders,
+        L,
+        accuracy,
+        defaults,
+        set_seed,
     )  # fmt: skip
     from fastai.callback import schedule  # noqa: F401, gives learners fit_one_cycle
     from fastai.text.data import LMDataLoader, SortedDL, TensorText
@@ -86,8 +91,8 @@ def run_fastai(path: Path, options: argparse.Namespace) -> dict[str, Any]:
     data = DataLoaders(*loaders, device=cpu)
     data.vocab = vocabulary
     model = language_model_learner(
-        data, AWD_LSTM, config={**awd_lstm_lm_config, **size}, drop_mult=options.language_dropout, pretrained=False,
-        metrics=accuracy, path=folder, moms=(0.8, 0.7, 0.8),
+        data, AWD_LSTM, config={**awd_lstm_lm_config, **size}, drop_mult=options.language_dropout,
+        pretrained=False, metrics=accuracy, path=folder, moms=(0.8, 0.7, 0.8),
     )  # fmt: skip
     with model.no_bar():
         model.fit_one_cycle(options.language_epochs, options.language_rate)

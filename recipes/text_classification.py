@@ -86,15 +86,12 @@ def learn(items: Items, settings: TextTraining, cache: Path) -> Learning:
     from data.text.tokens import open_tokens, vocabulary_of
 
     tokens = open_tokens(items, ["train"], tokenizer=settings.tokenizer, cache=cache)
-    facts = {
-        "classes": sorted({label for label in tokens.labels if label is not None}),
-        "vocabulary": vocabulary_of(tokens, settings.vocabulary),
-    }
+    classes = sorted({label for label in tokens.labels if label is not None})
+    facts = {"classes": classes, "vocabulary": vocabulary_of(tokens, settings.vocabulary)}
+    judged = items.table(["valid"], ["item_id"]).num_rows > 0
 
     def loaders(phase: Phase) -> tuple[DocumentBatches, DocumentBatches | None]:
-        valid = None
-        if items.table(["valid"], ["item_id"]).num_rows:
-            valid = texts.open_part(items, "valid", facts, settings, cache)
+        valid = texts.open_part(items, "valid", facts, settings, cache) if judged else None
         return texts.open_part(items, "train", facts, settings, cache), valid
 
     return Learning(loaders=loaders, facts=facts)
@@ -163,13 +160,7 @@ def signature(
         example={"codes": codes},
         outputs=("probabilities",),
         dynamic={"codes": {1: "length"}},
-        preprocess={
-            "kind": "texts",
-            "tokenizer": settings.tokenizer.options(),
-            "vocabulary": facts["vocabulary"],
-            "pad": module.pad,
-            "most": texts.MOST,
-        },
+        preprocess=texts.preprocess(settings, facts, pad=module.pad),
         labels=tuple(facts["classes"]),
     )
 

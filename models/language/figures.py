@@ -40,8 +40,8 @@ def marked_texts(
     *,
     label: str = "",
 ) -> None:
-    """Texts below each other in a fixed width; green behind tokens of positive weight, red behind negative ones,
-    as strong as their share of the largest in their text."""
+    """Texts below each other in a fixed width; green behind tokens of positive weight, red behind negative
+    ones, as strong as their share of the largest in their text."""
     from matplotlib import colormaps
 
     lines = [wrapped(text) for text in texts]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +22,12 @@ if TYPE_CHECKING:
     from data.text.batches import DocumentBatches
     from data.text.tokens import Tokens
 
-__all__ = ["MOST", "interpret", "open_part", "predict", "review", "score", "tables"]
+__all__ = ["interpret", "open_part", "predict", "preprocess", "review", "score", "tables"]
 
 PARTS = ("valid", "test")
 
 MOST = 200_000
-"""Characters of a text that an exported model answers at most: it is read in one go, at about 1 kB a token."""
+"""Characters of a text that an exported model answers at most: it is read in one go."""
 
 READ = 64
 """Documents that are read side by side when nothing is learned."""
@@ -115,6 +116,14 @@ def _rows(
     return pa.table(columns)
 
 
+def preprocess(settings: Any, facts: Mapping[str, Any], *, pad: int) -> dict[str, Any]:
+    """What an exported model needs to make codes of a text (`tasks/predictors/texts.py`)."""
+    return {
+        "kind": "texts", "tokenizer": settings.tokenizer.options(), "vocabulary": facts["vocabulary"],
+        "pad": pad, "most": MOST,
+    }  # fmt: skip
+
+
 # Tables
 
 
@@ -176,7 +185,7 @@ def _baseline(subject: Subject, predictions: pa.Table) -> pa.Table | None:
 
 
 def _grams(document: Sequence[str], reach: int) -> list[str]:
-    pairs = [f"{one} {two}" for one, two in zip(document, document[1:], strict=False)] if reach > 1 else []
+    pairs = [f"{one} {two}" for one, two in pairwise(document)] if reach > 1 else []
     return [*document, *pairs]
 
 
@@ -194,7 +203,7 @@ def _open(subject: Subject, part: str) -> Tokens:
 
 
 def interpret(subject: Subject, predictions: pa.Table) -> Iterator[Figure]:
-    """A training batch as the network sees it, lengths, confusion matrix, attribution per token, top losses."""
+    """A training batch as the network sees it, lengths, confusion matrix, attribution, top losses."""
     from models import figures
     from models.language.figures import lengths, marked_texts
 

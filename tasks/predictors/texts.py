@@ -1,9 +1,9 @@
 """Texts in, label and probabilities out: the code of an exported MLflow model.
 
-Input: a column `text`. Output, a row per text in the same order: `label`, its `probability`, and `probabilities`
-of every class in the order of `labels` in `signature.json`. A row without anything to read (empty, or nothing
-but markup), one that is no text, and one that is longer than the limit stop the call, and the message names
-every such row: no row is ever answered by guess.
+Input: a column `text`. Output, a row per text in the same order: `label`, its `probability`, and
+`probabilities` of every class in the order of `labels` in `signature.json`. A row without anything to read
+(empty, or nothing but markup), one that is no text, and one that is longer than the limit stop the call, and
+the message names every such row: no row is ever answered by guess.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ REQUIREMENTS = ("mlflow", "numpy", "pandas", "torch")
 """Distributions that this file and its bundle import."""
 
 SUFFIXES = frozenset({".txt", ".csv", ".tsv"})
-"""Files that `predict` takes from a folder: a text each, or a table with a column `text`. A file that is named
-itself is tried whatever its name."""
+"""Files that `predict` takes from a folder: a text each, or a table with a column `text`. A file that is
+named itself is tried whatever its name."""
 
 USAGE = 'model.predict(pd.DataFrame({"text": ["I would watch it again."]}))'
 """For the card."""
@@ -52,7 +52,7 @@ INPUTS_AND_OUTPUTS = ModelSignature(
 )
 
 CHUNK = 65_536
-"""Tokens, padding included, that go through the network at once: bounds memory, however many rows are asked."""
+"""Tokens, padding included, that go through the network at once: bounds memory for any number of rows."""
 
 
 class Predictor(mlflow.pyfunc.PythonModel):  # type: ignore[misc,name-defined]
