@@ -115,10 +115,10 @@ def _one(random: np.random.Generator, words: Any) -> str:
 
 def _planted(settings: Prose) -> list[str]:
     """Stretches that fill at least one passage each, for every reason for which a passage is left out."""
-    lines = 2 * settings.faults
+    length = 3 * settings.faults  # so that a passage lies wholly inside, wherever the cuts fall
     return [
-        "\n" * lines,  # empty text
-        "\x07\x08\n" * lines,  # control characters only
-        "<br /> <br />\n" * (lines // 7),  # no tokens
+        "\n" * length,  # empty text
+        "\x07\x08\n" * (length // 3),  # control characters only
+        "<br /> <br />\n" * (length // 14),  # no tokens
         "so on and " * (settings.most // 5) + "\n",  # too long
     ]

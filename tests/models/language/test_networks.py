@@ -1,4 +1,4 @@
-"""Networks that read text: PyTorch's equations, a state that is carried, dropouts, one copy of tied weights."""
+"""Networks that read text: PyTorch's equations, a state that is carried, dropouts, tied weights."""
 
 from typing import Any, get_args
 
@@ -127,7 +127,8 @@ def test_embedding_dropout_zeroes_tokens_wherever_they_stand() -> None:
     zeroed = (vectors == 0).all(dim=-1)
     for code in range(TOKENS):
         assert zeroed[read == code].unique().numel() <= 1
-    assert zeroed.any() and not zeroed.all()
+    assert zeroed.any()
+    assert not zeroed.all()
 
 
 def test_layer_groups_hold_every_parameter_the_vocabulary_last() -> None:
