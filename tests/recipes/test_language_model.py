@@ -20,6 +20,7 @@ from recipes.language_model import RECIPE, LanguageEvaluation, LanguageTraining
 from recipes.recipe import Subject, Trained
 from tasks.parameters import load_parameters
 from tasks.pipeline import run_stage
+from tasks.predict import predict
 from tasks.workspace import Workspace, checkout
 from tests.scratch import ROOT, make_project
 
@@ -195,3 +196,22 @@ def test_a_text_that_is_too_short_is_named(tmp_path: Path, sample: Workspace) ->
     learning = RECIPE.learn(items, settings, tmp_path / "cache")
     with pytest.raises(ValueError, match=r"the train part has a text of 1 tokens"):
         learning.loaders(None)  # type: ignore[arg-type]
+
+
+def test_a_diary_of_one_s_own_by_the_entry_of_the_page(tmp_path: Path) -> None:
+    """The entry as it stands in docs/data/language.md, on another file in another encoding's line ends."""
+    page = (ROOT / "docs/data/language.md").read_text()
+    entry = yaml.safe_load(page.split("```yaml\n")[1].split("```")[0])
+    entry["diary"]["fine_tune"]["phases"] = [{"epochs": 1, "rates": [0.01]}]
+    (tmp_path / "diary").mkdir()
+    days = [f"{day}. Maerz\r\nHeute {['regnet', 'schneit'][day % 2]} es.\r\n\r\n" for day in range(1, 400)]
+    (tmp_path / "diary/diary.txt").write_bytes("".join(days).encode())
+    raw = {"edition": "sample", "mirror": "", "weights": {}, "applications": entry}
+    workspace = checkout(make_project(tmp_path / "project", raw))
+    for stage in ("download", "clean", "split", "fine_tune", "evaluate", "export"):
+        run_stage(stage, "diary", workspace=workspace)
+    assert (workspace.folder("diary", "fine_tune") / "samples/epoch-001.png").is_file()
+    assert "Generated text" in (workspace.folder("diary", "export") / "card.md").read_text()
+    answers = predict("diary", [tmp_path / "diary/diary.txt"], workspace)
+    assert answers["loss"][0] < 3.0
+    assert len(answers["continuation"][0]) == 100
