@@ -31,14 +31,15 @@ def test_source_of_the_project_is_sound(path: Path) -> None:
     assert source.title
     if source.kind == "weights":
         assert source.digest
-        assert f"-{source.digest.sha256_prefix}." in source.file
+        if source.digest.sha256_prefix:  # torchvision's, in the file's name
+            assert f"-{source.digest.sha256_prefix}." in source.file
         assert source.addresses[0].endswith(source.file)
     else:
         assert source.generated
         assert source.generated["generator"]
     if source.addresses:
         assert source.bytes
-        assert source.bytes > 1_000_000
+        assert source.bytes > 10_000
 
 
 def test_published_facts() -> None:
