@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 class TextTraining(Training, frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True):
     """How a classifier of texts learns. The defaults are the course's for IMDB (lesson 3 of 2019)."""
 
+    precision: Literal["auto", "float32", "bf16"] = "float32"
+    """Recurrent layers lose too much in 16 bits; `auto` takes bf16 where the hardware has it."""
     network: EncoderSettings = EncoderSettings(
         dropouts=Dropouts(input=0.4, embedding=0.05, weight=0.5, hidden=0.3, output=0.4), dropout_scale=0.5
     )

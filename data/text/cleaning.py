@@ -123,7 +123,7 @@ def row_of(
             detail = f"{error.reason} at byte {error.start}; clean.encoding is {block.encoding}"
             return Reject(item_id, "not in the encoding", detail)
     text = sound(content)
-    if not text.isascii() and any("\ud800" <= each <= "\udfff" for each in text):
+    if not is_sound_unicode(text):
         return Reject(item_id, "not in the encoding", f"clean.encoding is {block.encoding}")
     if not text.strip():
         return Reject(item_id, "empty text", f"{len(text)} characters, none but white space")
@@ -140,6 +140,15 @@ def row_of(
         "item_id": item_id, "label": label, "part": part, "group": None, "time": None,
         "digest": hashlib.sha256(made_of.encode()).hexdigest(), "text": text,
     }  # fmt: skip
+
+
+def is_sound_unicode(text: str) -> bool:
+    """Whether all of it can be stored: halves of characters stand for bytes that were in no encoding."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _chosen(raw: Raw, block: TextCleaning, *, suffix: str = "") -> Iterator[Member]:
@@ -257,6 +266,7 @@ def _lines(raw: Raw, block: TextCleaning) -> Iterator[dict[str, Any] | Reject]:
         digits = len(str(len(lines)))
         for number, line in enumerate(lines, start=1):
             item_id = f"{member.name}:{number:0{digits}}"
+            line = line.removesuffix(b"\r" if isinstance(line, bytes) else "\r")
             yield row_of(item_id, line, block, label=None, part=_part(member.name, block))
 
 

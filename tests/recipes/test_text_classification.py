@@ -114,6 +114,7 @@ def test_the_defaults_are_the_course_s() -> None:
     assert [phase.freeze for phase in settings.phases] == ["body", -2, -3, "none"]
     assert settings.phases[1].rates == (1e-2 / 2.6**4, 1e-2)
     assert all(phase.momenta == (0.8, 0.7) for phase in settings.phases)
+    assert settings.precision == "float32"
     assert settings.network.drops().weight == pytest.approx(0.25)
     assert (settings.vocabulary.minimum, settings.vocabulary.most) == (2, 60_000)
 

@@ -145,12 +145,13 @@ def test_several_tables_ask_for_a_name(tmp_path: Path) -> None:
 
 
 def test_lines_keep_their_order_in_their_names(tmp_path: Path) -> None:
-    raw = archive(tmp_path, {"n/train.txt": b"one\ntwo\n" * 6, "n/valid.txt": b"three"})
+    raw = archive(tmp_path, {"n/train.txt": b"one\ntwo\r\n" * 6, "n/valid.txt": b"three"})
     rows, _ = cleaned(raw, layout="lines", parts={"train.txt": "train", "valid.txt": "valid"})
     ids = [row["item_id"] for row in rows]
     assert ids == sorted(ids)
     assert Counter(row["part"] for row in rows) == {"train": 12, "valid": 1}
     assert ids[0] == "n/train.txt:01"
+    assert {row["text"] for row in rows} == {"one", "two", "three"}
 
 
 def test_passages_together_are_the_whole_text(tmp_path: Path) -> None:
