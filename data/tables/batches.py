@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from data.examples import Items
+from data.tables.coding import class_targets, encode_part, number_targets
 
 
 class TableBatches:
@@ -49,3 +53,26 @@ class TableBatches:
             return None
         drawn = np.random.default_rng([self.seed, number]).permutation(len(self.targets))
         return torch.from_numpy(drawn).to(self.targets.device)
+
+
+def open_rows(
+    items: Items, part: str, facts: Mapping[str, Any], *, batch_size: int, seed: int = 0,
+    device: torch.device | str = "cpu",
+) -> TableBatches:  # fmt: skip
+    """Batches of one part; the training part is shuffled.
+
+    Targets: int64, the place in `facts["classes"]` (-1: unlabelled), or float32 in the units of
+    `facts["target"]` (nan: unlabelled).
+    """
+    codes, numbers = encode_part(items, part, facts)
+    if "classes" in facts:
+        targets = torch.from_numpy(class_targets(items, part, facts["classes"]))
+    else:
+        values = number_targets(items, part)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            values = np.log(values) if facts["target"]["log"] else values
+        targets = torch.from_numpy(values.astype(np.float32))
+    return TableBatches(
+        torch.from_numpy(codes), torch.from_numpy(numbers), targets,
+        batch_size=batch_size, training=part == "train", seed=seed, device=device,
+    )  # fmt: skip

@@ -39,8 +39,8 @@ CHUNK = 2**16
 def table_schema() -> pa.Schema:
     """Columns of a row: its cells by kind, and what the cells are called.
 
-    `columns` is JSON: `categories` and `numbers` (names, in the order of the cells), `dates`, `missing`,
-    `decimal` and `date_format`: all that turns a user's row into the same cells.
+    `columns` is JSON: `categories` and `numbers` (names, in the order of the cells), `dates` (with one as
+    published), `missing`, `decimal` and `date_format`: all that turns a user's row into the same cells.
     """
     return pa.schema(
         [
@@ -108,7 +108,9 @@ class _Rows:
     def column(self, name: str) -> pd.Series[Any]:
         """A column. ValueError names the file, the column and the nearest one."""
         if name not in self.rows.columns:
-            raise ValueError(f"{self.table.file} has no column {name!r}{nearest(name, list(self.rows.columns))}")
+            raise ValueError(
+                f"{self.table.file} has no column {name!r}{nearest(name, list(self.rows.columns))}"
+            )
         return self.rows[name]
 
     def leave_out(self, wrong: NDArray[np.bool_], reason: str, *columns: str, side: str = "") -> None:
@@ -237,7 +239,9 @@ class _Rows:
         if block.valid_rows:
             first, after = block.valid_rows
             if after > self.table.numbers[-1] + 1:
-                raise ValueError(f"clean.valid_rows ends at {after}, {self.table.file} has {self.table.numbers[-1] + 1} rows")
+                raise ValueError(
+                    f"clean.valid_rows ends at {after}, {self.table.file} has {self.table.numbers[-1] + 1} rows"
+                )
             inside = (self.table.numbers >= first) & (self.table.numbers < after)
             parts[:] = np.where(inside, "valid", "train")
         if block.without_target == "test":
@@ -246,7 +250,13 @@ class _Rows:
 
     def _described(self) -> str:
         used = {*self.categories, *self.numbers}
-        dates = [name for name in self.block.dates if used & set(part_names(name).values())]
+        dates = {
+            name: next(
+                (text for text in as_texts(self.rows[name].head(100), self.block.missing) if text), None
+            )
+            for name in self.block.dates
+            if used & set(part_names(name).values())
+        }
         return json.dumps(
             {
                 "categories": self.categories,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from data.examples import Items
 from data.tables.prepare import nearest, normalise, part_names
 
-COLUMNS = ("columns", "categories", "numbers")
+CELLS = ("categories", "numbers")
 
 
 def describe_columns(items: Items) -> dict[str, Any]:
@@ -24,7 +24,9 @@ def describe_columns(items: Items) -> dict[str, Any]:
     return described
 
 
-def learn_columns(items: Items, *, inputs: Sequence[str] = (), leave_out: Sequence[str] = ()) -> dict[str, Any]:
+def learn_columns(
+    items: Items, *, inputs: Sequence[str] = (), leave_out: Sequence[str] = ()
+) -> dict[str, Any]:
     """Vocabularies and statistics of the training rows, as JSON (the facts that `prepare.encode` asks for).
 
     `categories`: name and vocabulary (texts in their order; code 0 is for missing and unseen ones). `numbers`:
@@ -40,7 +42,7 @@ def learn_columns(items: Items, *, inputs: Sequence[str] = (), leave_out: Sequen
     chosen = [name for name in names if (name in inputs or not inputs) and name not in leave_out]
     if not chosen:
         raise ValueError("fine_tune.leave_out leaves no column to learn from")
-    table = items.table(["train"], COLUMNS)
+    table = items.table(["train"], CELLS)
     categories = [
         {"name": name, "vocabulary": _vocabulary(texts_of(table, described, name))}
         for name in described["categories"]
@@ -56,7 +58,7 @@ def learn_columns(items: Items, *, inputs: Sequence[str] = (), leave_out: Sequen
         **{key: described[key] for key in ("missing", "decimal", "date_format")},
         "categories": categories,
         "numbers": numbers,
-        "dates": [name for name, made in parts.items() if made & set(chosen)],
+        "dates": {name: described["dates"][name] for name, made in parts.items() if made & set(chosen)},
     }
 
 
@@ -88,7 +90,7 @@ def encode_part(
     items: Items, part: str, facts: Mapping[str, Any]
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Codes (N, categories and flags) and normalised numbers (N, numbers) of one part, as `prepare.encode`."""
-    table, described = items.table([part], COLUMNS), describe_columns(items)
+    table, described = items.table([part], CELLS), describe_columns(items)
     codes = np.zeros((table.num_rows, len(facts["categories"]) + flags(facts)), np.int64)
     numbers = np.zeros((table.num_rows, len(facts["numbers"])), np.float32)
     for place, each in enumerate(facts["categories"]):
@@ -105,6 +107,55 @@ def encode_part(
     return codes, numbers
 
 
+def class_targets(items: Items, part: str, classes: Sequence[str]) -> NDArray[np.int64]:
+    """The place of each row's label in `classes`, -1 where there is none. ValueError names a label that training
+    never saw."""
+    labels = items.table([part], ["label"])["label"].combine_chunks()
+    unknown = sorted(set(pc.unique(labels).to_pylist()) - {*classes, None})
+    if unknown:
+        raise ValueError(
+            f"no training row has the label {unknown[0]!r} ({len(unknown)} such labels): name the labels in"
+            " clean.classes, or use another split"
+        )
+    found = pc.index_in(labels, value_set=pa.array(classes, pa.string()))
+    targets: NDArray[np.int64] = pc.fill_null(found, -1).to_numpy(zero_copy_only=False).astype(np.int64)
+    return targets
+
+
+def class_names(items: Items) -> list[str]:
+    """The labels of the training rows in alphabetical order."""
+    return sorted(set(items.table(["train"], ["label"])["label"].unique().to_pylist()) - {None})
+
+
+def number_targets(items: Items, part: str) -> NDArray[np.float64]:
+    """The target of each row, nan where there is none."""
+    column = items.table([part], ["target"])["target"].combine_chunks()
+    targets: NDArray[np.float64] = column.to_numpy(zero_copy_only=False).astype(np.float64)
+    return targets
+
+
+def learn_target(items: Items, *, log: bool, headroom: float | None) -> dict[str, Any]:
+    """Facts of a quantity: `log`, and in its (logarithmic) units `mean`, `std` and `limits` (or null).
+
+    The limits leave `headroom` times the range, or times the largest value where it is logarithmic (then the
+    least prediction is 1, as in the course). ValueError where a logarithm does not exist.
+    """
+    values = number_targets(items, "train")
+    values = values[~np.isnan(values)]
+    if log and not (values > 0).all():
+        raise ValueError(
+            f"fine_tune.log_target: {int((values <= 0).sum())} training rows have a target of 0 or less; leave"
+            " them out by clean.above"
+        )
+    low, high = float(values.min()), float(values.max())
+    limits = None
+    if headroom is not None:
+        room = (headroom - 1) * max(high - low, 1e-6)
+        limits = [0.0, float(np.log(high * headroom))] if log else [low - room, high + room]
+    seen = np.log(values) if log else values
+    return {"log": log, "mean": float(seen.mean()), "std": max(float(seen.std()), 1e-6), "limits": limits}
+
+
 def flags(facts: Mapping[str, Any]) -> int:
     """How many numbers have a flag among the codes that says that they are missing."""
     return sum(each["flag"] for each in facts["numbers"])
@@ -114,6 +165,12 @@ def coded_columns(facts: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
     """Name and vocabulary of every column of the codes: categories, then flags (1 is False, 2 is True)."""
     named = [(each["name"], list(each["vocabulary"])) for each in facts["categories"]]
     return named + [(f"{each['name']}_na", ["False", "True"]) for each in facts["numbers"] if each["flag"]]
+
+
+def question(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What turns a user's row into codes and numbers (see `prepare.encode`), as JSON."""
+    keys = ("categories", "numbers", "dates", "missing", "decimal", "date_format")
+    return {key: facts[key] for key in keys}
 
 
 def _vocabulary(texts: pa.Array) -> list[str]:
@@ -132,7 +189,9 @@ def _order(text: str) -> tuple[bool, float, str]:
 def _statistics(name: str, values: NDArray[np.float64]) -> dict[str, Any]:
     gaps = np.isnan(values)
     if gaps.all():
-        raise ValueError(f"no training row has a number in column {name!r}: leave it out (fine_tune.leave_out)")
+        raise ValueError(
+            f"no training row has a number in column {name!r}: leave it out (fine_tune.leave_out)"
+        )
     median = float(np.median(values[~gaps]))
     filled = np.where(gaps, median, values)
     std = float(filled.std(ddof=1)) if len(filled) > 1 else 0.0

@@ -48,7 +48,9 @@ def join_tables(
     for name, column in take.items():
         _column(side, column, join.table)
         if name in rows.columns:
-            raise ValueError(f"clean.joins: {join.table} gives {name!r}, which the rows have already; rename it in take")
+            raise ValueError(
+                f"clean.joins: {join.table} gives {name!r}, which the rows have already; rename it in take"
+            )
     left = pd.DataFrame({"row": np.arange(len(rows))})
     right = pd.DataFrame({"partner": np.arange(len(side))})
     by = [f"key{number}" for number in range(len(join.on))]
@@ -59,7 +61,9 @@ def join_tables(
         found = left.merge(right, on=by, how="left")["partner"]
     else:
         ((name, column),) = join.asof.items()
-        left["when"], _ = as_dates(_column(rows, name, "the rows"), block.missing, date_format=block.date_format)
+        left["when"], _ = as_dates(
+            _column(rows, name, "the rows"), block.missing, date_format=block.date_format
+        )
         right["when"], wrong = as_dates(side[column], block.missing)
         if wrong.any():
             raise ValueError(f"{join.table}: {column} {side[column].to_numpy()[wrong][0]!r} is no date")
@@ -119,7 +123,9 @@ def _window(values: NDArray[np.float64], group: NDArray[np.int64], size: int) ->
     return windows
 
 
-def add_since(rows: pd.DataFrame, settings: Since, dates: pd.Series[Any], missing: Sequence[str]) -> pd.DataFrame:
+def add_since(
+    rows: pd.DataFrame, settings: Since, dates: pd.Series[Any], missing: Sequence[str]
+) -> pd.DataFrame:
     """The number `settings.name`: whole units since the beginning; 0 where it is unknown, absurd or to come."""
 
     def read(column: str) -> NDArray[np.float64]:

@@ -124,7 +124,9 @@ def encode(
         if name in columns:
             dates, wrong = as_dates(columns[name], missing, date_format=described["date_format"])
             faults += _faults(columns[name], wrong, "no date")
-            columns |= {part: values for part, values in date_parts(dates, name).items() if part not in columns}
+            columns |= {
+                part: values for part, values in date_parts(dates, name).items() if part not in columns
+            }
     require(columns, described)
     codes, numbers, flags = [], [], []
     for each in described["categories"]:
@@ -152,17 +154,23 @@ def require(columns: Collection[str], described: Mapping[str, Any]) -> None:
     inputs = [each["name"] for each in (*described["categories"], *described["numbers"])]
     lacking = list(dict.fromkeys(of_date.get(name, name) for name in inputs if name not in columns))
     if lacking:
-        raise ValueError("; ".join(f"there is no column {name!r}{nearest(name, columns)}" for name in lacking))
+        raise ValueError(
+            "; ".join(f"there is no column {name!r}{nearest(name, columns)}" for name in lacking)
+        )
 
 
 def nearest(name: str, columns: Collection[str]) -> str:
     """A hint with the most similar column, or with all of them."""
     close = difflib.get_close_matches(name, [str(each) for each in columns], n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(map(str, columns)) or 'none'}"
+    return (
+        f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(map(str, columns)) or 'none'}"
+    )
 
 
 def _faults(values: pd.Series[Any], wrong: NDArray[np.bool_], what: str) -> list[str]:
-    return [f"row {row}, column {values.name!r}: {values.iloc[row]!r} is {what}" for row in np.flatnonzero(wrong)]
+    return [
+        f"row {row}, column {values.name!r}: {values.iloc[row]!r} is {what}" for row in np.flatnonzero(wrong)
+    ]
 
 
 def _stacked(columns: Sequence[NDArray[Any]], rows: int, kind: Any) -> NDArray[Any]:

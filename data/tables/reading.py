@@ -52,7 +52,9 @@ class Table:
     ragged: tuple[Ragged, ...]
 
 
-def read_tables(raw: Raw, names: Collection[str], *, delimiter: str = "", encoding: str = "") -> dict[str, Table]:
+def read_tables(
+    raw: Raw, names: Collection[str], *, delimiter: str = "", encoding: str = ""
+) -> dict[str, Table]:
     """The tables of those names, in one pass over the archives.
 
     ValueError where one is missing (with the nearest), and as `read_table`.
@@ -95,7 +97,8 @@ def read_table(content: bytes, *, file: str, delimiter: str = "", encoding: str 
     ragged: list[Ragged] = []
     batches = _parse(content, header, file=file, delimiter=delimiter, encoding=encoding, ragged=ragged)
     rows = pa.Table.from_batches(
-        [batch.rename_columns(columns) for batch in batches], pa.schema([(name, pa.string()) for name in columns])
+        [batch.rename_columns(columns) for batch in batches],
+        pa.schema([(name, pa.string()) for name in columns]),
     )
     if not rows.num_rows:
         raise ValueError(f"{file} has a header but no row of its length ({len(columns)} columns)")
@@ -153,4 +156,6 @@ def _delimiter(head: str) -> str:
 def _check(columns: list[str], file: str) -> None:
     twice = sorted({name for name in columns if columns.count(name) > 1})
     if twice:
-        raise ValueError(f"{file}: {columns.count(twice[0])} columns are named {twice[0]!r}; give each its own name")
+        raise ValueError(
+            f"{file}: {columns.count(twice[0])} columns are named {twice[0]!r}; give each its own name"
+        )

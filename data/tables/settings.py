@@ -150,7 +150,9 @@ class TableCleaning(BaseModel, frozen=True, extra="forbid", strict=True, use_att
         if self.part and self.valid_rows:
             raise ValueError("part and valid_rows both say what is held out: give one of them")
         if self.valid_rows and not 0 <= self.valid_rows[0] < self.valid_rows[1]:
-            raise ValueError(f"valid_rows {list(self.valid_rows)}: the first row, then the first after the last")
+            raise ValueError(
+                f"valid_rows {list(self.valid_rows)}: the first row, then the first after the last"
+            )
         both = sorted(set(self.categories) & set(self.numbers))
         if both:
             raise ValueError(f"{both[0]!r} stands in categories and in numbers")

@@ -10,20 +10,19 @@ from torch import Tensor, nn
 
 from models.tabular.settings import TabularSettings, embedding_width
 
+Columns = Sequence[tuple[str, Sequence[str]]]
+"""Name and vocabulary of each column of codes; code 0, the unknown, is not in the vocabulary."""
+
 DEVIATION = 0.01
 """Of a new embedding (fastai: a normal distribution, truncated at two deviations)."""
 
 
 class TabularNet(nn.Module):
-    """Codes (N, columns) int64 and numbers (N, columns) float32 to (N, outputs).
+    """Codes (N, columns) int64 and numbers (N, columns) float32 to (N, outputs)."""
 
-    `sizes`: codes of each column by its name, the unknown one (0) included.
-    """
-
-    def __init__(
-        self, settings: TabularSettings, *, sizes: Mapping[str, int], numbers: int, outputs: int
-    ) -> None:
+    def __init__(self, settings: TabularSettings, *, columns: Columns, numbers: int, outputs: int) -> None:
         super().__init__()
+        sizes = {name: 1 + len(vocabulary) for name, vocabulary in columns}
         unknown = [name for name in settings.embeddings if name not in sizes]
         if unknown:
             raise ValueError(
@@ -76,12 +75,15 @@ class Quantity(nn.Module):
         return bounded
 
 
+def body_of(network: nn.Module) -> TabularNet:
+    """The part with the embeddings, also of a network that answers a quantity."""
+    body = network.network if isinstance(network, Quantity) else network
+    assert isinstance(body, TabularNet)
+    return body
+
+
 def start_from(
-    network: TabularNet,
-    state: Mapping[str, Tensor],
-    *,
-    columns: Sequence[tuple[str, Sequence[str]]],
-    trained: Sequence[tuple[str, Sequence[str]]],
+    network: TabularNet, state: Mapping[str, Tensor], *, columns: Columns, trained: Columns
 ) -> list[str]:
     """Take the vectors of names that both networks know, column by column; returns the names of the tensors.
 
@@ -89,6 +91,7 @@ def start_from(
     layers as well. ValueError where nothing fits.
     """
     loaded = []
+    state = {name.removeprefix("network."): tensor for name, tensor in state.items()}
     known = {name: (place, list(vocabulary)) for place, (name, vocabulary) in enumerate(trained)}
     with torch.no_grad():
         for place, (name, vocabulary) in enumerate(columns):
@@ -106,7 +109,9 @@ def start_from(
                 to, taken = zip(*pairs, strict=True)
                 own[list(to)] = state[key][list(taken)]
                 loaded.append(f"embeddings.{place}.weight")
-    rest = {name: tensor for name, tensor in network.state_dict().items() if not name.startswith("embeddings.")}
+    rest = {
+        name: tensor for name, tensor in network.state_dict().items() if not name.startswith("embeddings.")
+    }
     if all(name in state and state[name].shape == tensor.shape for name, tensor in rest.items()):
         network.load_state_dict({name: state[name] for name in rest}, strict=False)
         loaded += list(rest)

@@ -6,6 +6,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field, model_validator
 
+from models.settings import OptimiserSettings, PhaseSettings
+
 WIDEST = 600
 
 
@@ -26,8 +28,29 @@ class TabularSettings(BaseModel, frozen=True, extra="forbid", strict=True, use_a
     @model_validator(mode="after")
     def _a_dropout_each(self) -> TabularSettings:
         if len(self.dropout) not in (0, 1, len(self.layers)):
-            raise ValueError(f"{len(self.dropout)} dropouts for {len(self.layers)} layers; give one, or one each")
+            raise ValueError(
+                f"{len(self.dropout)} dropouts for {len(self.layers)} layers; give one, or one each"
+            )
         return self
+
+
+class TabularLearning(BaseModel, frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True):
+    """What learning from tables has in common. The defaults are the course's for Adult (lesson 4 of 2019)."""
+
+    inputs: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """Cleaned columns that the network sees; empty: all."""
+    leave_out: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """Cleaned columns that it does not see; an audit may still ask for them."""
+    network: TabularSettings = TabularSettings()
+    """Which network."""
+    batch_size: int = Field(default=64, ge=2)
+    """Rows per step (course: 64)."""
+    phases: Annotated[tuple[PhaseSettings, ...], Field(strict=False, min_length=1)] = (
+        PhaseSettings(epochs=1, rates=(1e-2,), schedule="constant"),
+    )
+    """Stretches of training, one after the other."""
+    optimiser: OptimiserSettings = OptimiserSettings()
+    """Which optimiser."""
 
 
 def embedding_width(codes: int) -> int:
