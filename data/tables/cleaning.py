@@ -95,7 +95,7 @@ class _Rows:
             side = side_table(tables[join.table].rows, join, block.missing)
             self.rows, lonely = join_tables(self.rows, side, join, block)
             if join.required:
-                self.leave_out(lonely, "no partner", *join.on, *join.asof, side=join.table)
+                self.leave_out(lonely, "no partner", *join.keys, *join.asof, side=join.table)
         self.times: pd.Series[Any] | None = None
         if block.time:
             self.times, wrong = self._dates(block.time)

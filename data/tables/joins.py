@@ -28,7 +28,7 @@ def side_table(table: pd.DataFrame, join: Join, missing: Sequence[str]) -> pd.Da
     for column, pattern in join.match.items():
         fits = _column(side, column, join.table).astype("string").str.contains(pattern, regex=True, na=False)
         side = side[fits.to_numpy(dtype=bool)]
-    keys = [*join.on.values(), *join.asof.values()]
+    keys = [*join.keys.values(), *join.asof.values()]
     for key in keys:
         _column(side, key, join.table)
     side = side.dropna(subset=keys)
@@ -43,7 +43,7 @@ def join_tables(
     rows: pd.DataFrame, side: pd.DataFrame, join: Join, block: TableCleaning
 ) -> tuple[pd.DataFrame, NDArray[np.bool_]]:
     """The rows with the columns that they take, in their order; and which of them have no partner."""
-    keys = [*join.on.values(), *join.asof.values()]
+    keys = [*join.keys.values(), *join.asof.values()]
     take = join.take or {name: name for name in side.columns if name not in rows.columns and name not in keys}
     for name, column in take.items():
         _column(side, column, join.table)
@@ -53,8 +53,8 @@ def join_tables(
             )
     left = pd.DataFrame({"row": np.arange(len(rows))})
     right = pd.DataFrame({"partner": np.arange(len(side))})
-    by = [f"key{number}" for number in range(len(join.on))]
-    for key, (name, column) in zip(by, join.on.items(), strict=True):
+    by = [f"key{number}" for number in range(len(join.keys))]
+    for key, (name, column) in zip(by, join.keys.items(), strict=True):
         left[key] = as_texts(_column(rows, name, "the rows"), block.missing)
         right[key] = side[column].to_numpy()
     if not join.asof:

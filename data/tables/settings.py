@@ -24,7 +24,7 @@ class Join(BaseModel, frozen=True, extra="forbid", strict=True, use_attribute_do
     """Cells changed next: column -> old text -> new text."""
     match: dict[str, str] = {}
     """Only rows whose column fits the regular expression."""
-    on: dict[str, str] = {}
+    keys: dict[str, str] = {}
     """Columns that must be equal: of the rows so far -> of the side table."""
     asof: dict[str, str] = {}
     """One pair of dates: the latest side row that is not after the row's date is taken."""
@@ -42,8 +42,8 @@ class Join(BaseModel, frozen=True, extra="forbid", strict=True, use_attribute_do
 
     @model_validator(mode="after")
     def _has_a_key(self) -> Join:
-        if not self.on and not self.asof:
-            raise ValueError("a join needs `on`, `asof` or both")
+        if not self.keys and not self.asof:
+            raise ValueError("a join needs `keys`, `asof` or both")
         if len(self.asof) > 1:
             raise ValueError("asof is one pair of columns")
         for pattern in [pair[1] for pair in self.extract.values()]:
