@@ -91,18 +91,15 @@ class _Rows:
         for column in (block.target, block.id, block.group, block.time, block.part):
             if column:
                 self.column(column)
+        if block.time:
+            self.leave_out(self._dates(block.time)[1], "not a date", block.time)
         for join in block.joins:
             side = side_table(tables[join.table].rows, join, block.missing)
             self.rows, lonely = join_tables(self.rows, side, join, block)
             if join.required:
                 self.leave_out(lonely, "no partner", *join.keys, *join.asof, side=join.table)
-        self.times: pd.Series[Any] | None = None
-        if block.time:
-            self.times, wrong = self._dates(block.time)
-            self.rows = derived(self.rows, block, self.times)
-            self.leave_out(wrong, "not a date", block.time)
-        else:
-            self.rows = derived(self.rows, block, pd.Series(dtype="datetime64[ns]"))
+        self.times = self._dates(block.time)[0] if block.time else None
+        self.rows = derived(self.rows, block, self.times)
         self.categories, self.numbers = self._kinds()
 
     def column(self, name: str) -> pd.Series[Any]:

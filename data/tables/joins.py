@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -152,11 +152,12 @@ def _column(table: pd.DataFrame, name: str, where: str) -> pd.Series[Any]:
     return table[name]
 
 
-def derived(rows: pd.DataFrame, block: TableCleaning, dates: pd.Series[Any]) -> pd.DataFrame:
-    """Flags, events and times since, in this order."""
-    steps: list[Callable[[pd.DataFrame], pd.DataFrame]] = [lambda table: add_flags(table, block)]
-    steps += [lambda table, each=each: add_events(table, each, dates) for each in block.events]  # type: ignore[misc]
-    steps += [lambda table, each=each: add_since(table, each, dates, block.missing) for each in block.since]  # type: ignore[misc]
-    for step in steps:
-        rows = step(rows)
+def derived(rows: pd.DataFrame, block: TableCleaning, dates: pd.Series[Any] | None) -> pd.DataFrame:
+    """Flags, events and times since, in this order; the last two need the rows' dates."""
+    rows = add_flags(rows, block)
+    if dates is not None:
+        for events in block.events:
+            rows = add_events(rows, events, dates)
+        for since in block.since:
+            rows = add_since(rows, since, dates, block.missing)
     return rows

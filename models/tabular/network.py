@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
@@ -63,6 +64,11 @@ class Quantity(nn.Module):
         super().__init__()
         self.network = network
         self.limits, self.mean, self.std = limits, mean, std
+        if limits is not None:  # the first answers are near the mean, wherever it lies between the limits
+            share = (mean - limits[0]) / (limits[1] - limits[0])
+            last = network.layers[-1]
+            assert isinstance(last, nn.Linear)
+            nn.init.constant_(last.bias, math.log(share / (1 - share)))
 
     def forward(self, codes: Tensor, numbers: Tensor) -> Tensor:
         """In the units of the (perhaps logarithmic) target."""
