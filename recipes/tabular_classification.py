@@ -129,7 +129,7 @@ RECIPE = Recipe(
     limits=(
         "A name that training never saw counts as a missing one, and a missing number as the training rows'"
         " median: it answers such rows as well, less surely than its probability says.",
-        "It repeats what its training rows did to groups of people; look at the audit, where there is one, before"
-        " it decides about anybody.",
+        "It repeats what its training rows did to groups of people; look at the audit, where there is one,"
+        " before it decides about anybody.",
     ),
 )

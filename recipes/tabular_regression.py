@@ -1,9 +1,9 @@
 """Which quantity belongs to a row of a table?
 
-One example of the shops: store 7 on a Tuesday in June, promotion, 24 degrees, competition for 20 months, ... and
-its sales of that day. Names become learned vectors (embeddings), numbers are normalised, a few linear layers
-answer a number; training lowers the squared error, of the logarithm where shares matter.
-Course: lesson 6 of 2019 and lessons 3 and 4 of 2018 (Rossmann).
+One example of the shops: store 7 on a Tuesday in June, promotion, 24 degrees, competition for 20 months, ...
+and its sales of that day. Names become learned vectors (embeddings), numbers are normalised, a few linear
+layers answer a number; training lowers the squared error, of the logarithm where shares matter. Course:
+lesson 6 of 2019 and lessons 3 and 4 of 2018 (Rossmann).
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ class NumberTraining(
 
 
 def learn(items: Items, settings: NumberTraining, cache: Path) -> Learning:
-    """The rows as tensors; vocabularies, medians, deviations and the target's range from the training rows."""
+    """The rows as tensors; vocabularies, medians, deviations and the target's range from the training
+    rows."""
     from data.tables.coding import learn_columns, learn_target
 
     facts = learn_columns(items, inputs=settings.inputs, leave_out=settings.leave_out)

@@ -69,8 +69,9 @@ class Source(BaseModel, frozen=True, extra="forbid", strict=True, use_attribute_
     generated: dict[str, Any] | None = None
     """`generator: NAME` of `data/editions` and its settings: what the sample edition draws instead."""
     completed: dict[str, Any] | None = None
-    """For an archive without addresses of which a mirror may hold a part: `setting: NAME` of the generator that
-    takes the part, and other settings in the place of `generated`'s. What is drawn around it is a stand-in."""
+    """For an archive without addresses of which a mirror may hold a part: `setting: NAME` of the generator
+    that takes the part, and other settings in the place of `generated`'s. What is drawn around it is a
+    stand-in."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "Source":

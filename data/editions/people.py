@@ -52,8 +52,9 @@ def draw_people(settings: Mapping[str, Any], folder: Path) -> list[Path]:
 
 
 HEADER = (
-    "age", "workclass", "fnlwgt", "education", "education-num", "marital-status", "occupation", "relationship",
-    "race", "sex", "capital-gain", "capital-loss", "hours-per-week", "native-country", "salary",
+    "age", "workclass", "fnlwgt", "education", "education-num", "marital-status", "occupation",
+    "relationship", "race", "sex", "capital-gain", "capital-loss", "hours-per-week", "native-country",
+    "salary",
 )  # fmt: skip
 
 
@@ -74,7 +75,9 @@ def _people(settings: People) -> list[str]:
     sex = np.where(rng.random(count) < 0.67, "Male", "Female")
     marital = np.where((age < 26) & (rng.random(count) < 0.8), "Never-married", pick(MARITAL))
     wed = marital == "Married-civ-spouse"
-    relationship = np.where(wed, np.where(sex == "Male", "Husband", "Wife"), np.where(age < 24, "Own-child", "Unmarried"))
+    relationship = np.where(
+        wed, np.where(sex == "Male", "Husband", "Wife"), np.where(age < 24, "Own-child", "Unmarried")
+    )
     hours = rng.normal(np.where(age < 22, 30, 41), 9, count).clip(5, 99).round().astype(int)
     gain = np.where(rng.random(count) < 0.07, rng.integers(1, 150, count) * 100, 0)
     race, workclass = pick(RACES), pick(WORKCLASS)
@@ -95,7 +98,16 @@ def _people(settings: People) -> list[str]:
     target = np.array(settings.targets)[rich.astype(int)]
     columns = (age, workclass, weight, education, number, marital, blank, relationship, race, sex, gain,
                np.where(rng.random(count) < 0.04, 1902, 0), hours, country, target)  # fmt: skip
-    spaced = {"workclass", "education", "marital-status", "occupation", "relationship", "race", "sex", "native-country"}
+    spaced = {
+        "workclass",
+        "education",
+        "marital-status",
+        "occupation",
+        "relationship",
+        "race",
+        "sex",
+        "native-country",
+    }
     return [
         ",".join(
             f" {value}" if name in spaced and value else str(value)
@@ -108,7 +120,10 @@ def _people(settings: People) -> list[str]:
 def _faults(settings: People) -> list[str]:
     """A row too short, one too long, a word for a number, an endless number, no target, an unknown one."""
     low, high = settings.targets
-    person = "{age}, Private,100000, HS-grad,{years}, Divorced, Sales, Unmarried, White, Male,0,0,40, United-States{end}"
+    person = (
+        "{age}, Private,100000, HS-grad,{years}, Divorced, Sales, Unmarried, White, Male,0,0,40,"
+        " United-States{end}"
+    )
     return [
         "39, Private,100000, HS-grad",
         person.format(age=40, years="9.0", end=f",{low},left over"),

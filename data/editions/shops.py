@@ -22,7 +22,13 @@ SEED = 20190425
 SIDES = ("store_states.csv", "state_names.csv", "googletrend.csv", "weather.csv")
 """Tables that stand-ins take as they are published."""
 
-STATES = {"BE": "Berlin", "BW": "BadenWuerttemberg", "HB,NI": "Niedersachsen", "HE": "Hessen", "SN": "Sachsen"}
+STATES = {
+    "BE": "Berlin",
+    "BW": "BadenWuerttemberg",
+    "HB,NI": "Niedersachsen",
+    "HE": "Hessen",
+    "SN": "Sachsen",
+}
 
 EVENTS = ("Rain", "Fog-Rain", "Snow", "NA", "NA")
 
@@ -48,18 +54,31 @@ def draw_shops(settings: Mapping[str, Any], folder: Path) -> list[Path]:
     rng = np.random.default_rng(checked.seed)
     dates = pd.date_range(end="2015-07-31", periods=checked.days)
     ahead = pd.date_range("2015-08-01", periods=48)
-    sides = published(Path(checked.side_tables)) if checked.side_tables else _sides(checked, dates, ahead, rng)
+    sides = (
+        published(Path(checked.side_tables)) if checked.side_tables else _sides(checked, dates, ahead, rng)
+    )
     stores = _stores(checked, rng)
-    days = _days(checked, dates.append(ahead), rng)
+    days = _days(checked, pd.DatetimeIndex(dates.append(ahead)), rng)
     sales = _sales(days, stores, _frames(sides), rng)
     sales = sales.sort_values(["Date", "Store"], ascending=[False, True], kind="stable")
-    columns = ["Store", "DayOfWeek", "Date", "Sales", "Customers", "Open", "Promo", "StateHoliday", "SchoolHoliday"]
+    columns = [
+        "Store",
+        "DayOfWeek",
+        "Date",
+        "Sales",
+        "Customers",
+        "Open",
+        "Promo",
+        "StateHoliday",
+        "SchoolHoliday",
+    ]
     known = sales["Date"] <= "2015-07-31"
     test = sales[~known].drop(columns=["Sales", "Customers"])
     test.insert(0, "Id", np.arange(1, len(test) + 1))
     train = _csv(sales[known][columns]) + _faults().encode()
     tables = {
-        "train.csv": train, "test.csv": _csv(test[["Id", *[name for name in columns if name in test.columns]]]),
+        "train.csv": train,
+        "test.csv": _csv(test[["Id", *[name for name in columns if name in test.columns]]]),
         "store.csv": _csv(stores), **sides,
     }  # fmt: skip
     return [write_archive(folder / checked.file, list(tables.items()))]
@@ -84,7 +103,7 @@ def _sides(
     settings: Shops, dates: pd.DatetimeIndex, ahead: pd.DatetimeIndex, rng: np.random.Generator
 ) -> dict[str, bytes]:
     """States of the shops, their names, weather by day and searches by week."""
-    every = dates.append(ahead)
+    every = pd.DatetimeIndex(dates.append(ahead))
     codes = list(STATES)
     states = pd.DataFrame(
         {"Store": np.arange(1, settings.stores + 1), "State": rng.choice(codes, settings.stores)}
@@ -96,8 +115,10 @@ def _sides(
         level = 60 + 25 * np.sin(np.arange(len(weeks)) / 6 + rng.uniform(0, 6)) + rng.normal(0, 5, len(weeks))
         span = [f"{week:%Y-%m-%d} - {week + pd.Timedelta(days=6):%Y-%m-%d}" for week in weeks]
         name = "Rossmann_DE" + (f"_{code.split(',')[-1]}" if code else "")
-        trends.append(pd.DataFrame({"file": name, "week": span, "trend": level.clip(0, 100).round().astype(int)}))
-    weather = pd.concat([_weather(name, every, rng) for name in STATES.values()])
+        trends.append(
+            pd.DataFrame({"file": name, "week": span, "trend": level.clip(0, 100).round().astype(int)})
+        )
+    weather: pd.DataFrame = pd.concat([_weather(name, every, rng) for name in STATES.values()])
     tables = (states, names, pd.concat(trends), weather)
     return {name: _csv(table) for name, table in zip(SIDES, tables, strict=True)}
 
@@ -112,9 +133,12 @@ def _weather(state: str, dates: pd.DatetimeIndex, rng: np.random.Generator) -> p
     whole = {
         "Max_TemperatureC": mean + 4, "Mean_TemperatureC": mean, "Min_TemperatureC": mean - 4,
         "Dew_PointC": mean - 3, "MeanDew_PointC": mean - 5, "Min_DewpointC": mean - 7,
-        "Max_Humidity": (humidity + 14).clip(0, 100), "Mean_Humidity": humidity, "Min_Humidity": humidity - 20,
-        "Max_Sea_Level_PressurehPa": rng.normal(1018, 6, count), "Mean_Sea_Level_PressurehPa": rng.normal(1015, 6, count),
-        "Min_Sea_Level_PressurehPa": rng.normal(1012, 6, count), "Max_VisibilityKm": rng.integers(10, 32, count),
+        "Max_Humidity": (humidity + 14).clip(0, 100), "Mean_Humidity": humidity,
+        "Min_Humidity": humidity - 20,
+        "Max_Sea_Level_PressurehPa": rng.normal(1018, 6, count),
+        "Mean_Sea_Level_PressurehPa": rng.normal(1015, 6, count),
+        "Min_Sea_Level_PressurehPa": rng.normal(1012, 6, count),
+        "Max_VisibilityKm": rng.integers(10, 32, count),
         "Mean_VisibilityKm": rng.integers(6, 20, count), "Min_VisibilitykM": rng.integers(1, 10, count),
         "Max_Wind_SpeedKm_h": wind * 2, "Mean_Wind_SpeedKm_h": wind,
     }  # fmt: skip
@@ -185,8 +209,14 @@ def _sales(
     weekday, promo = days["DayOfWeek"].to_numpy(), days["Promo"].to_numpy()
     level = rng.normal(8.6, 0.3, len(stores))
     taste = rng.normal(0.0, 0.12, (len(stores), 8))  # each shop has its own week
-    logs = level[shop] + taste[shop, weekday] + np.where(weekday == 1, 0.15, 0) + np.where(weekday == 6, -0.1, 0)
-    logs += promo * np.where(kind == "a", 0.36, np.where(kind == "d", 0.25, 0.08)) * np.where(weekday == 1, 1.3, 1)
+    logs = (
+        level[shop] + taste[shop, weekday] + np.where(weekday == 1, 0.15, 0) + np.where(weekday == 6, -0.1, 0)
+    )
+    logs += (
+        promo
+        * np.where(kind == "a", 0.36, np.where(kind == "d", 0.25, 0.08))
+        * np.where(weekday == 1, 1.3, 1)
+    )
     month = days["when"].dt.month.to_numpy()
     logs += np.where(month == 12, 0.25, 0.04 * np.sin(month)) * np.where(kind == "c", -0.4, 1)
     school = days["SchoolHoliday"].to_numpy()
@@ -198,7 +228,9 @@ def _sales(
     ).to_numpy()[shop]  # fmt: skip
     there = (days["when"].to_numpy() > opened) & stores["CompetitionOpenSinceYear"].notna().to_numpy()[shop]
     logs -= there * 0.25 / (1 + distance / 1000)
-    before = days["when"].isin(pd.to_datetime(days.loc[days["StateHoliday"] != "0", "Date"]) - pd.Timedelta(days=1))
+    before = days["when"].isin(
+        pd.to_datetime(days.loc[days["StateHoliday"] != "0", "Date"]) - pd.Timedelta(days=1)
+    )
     logs += before.to_numpy() * 0.2
     logs += _of_sides(days, sides, shop)
     sales = np.exp(logs + rng.normal(0, 0.08, len(days))) * days["Open"].to_numpy()
@@ -224,7 +256,9 @@ def _of_sides(
     whole["start"] = pd.to_datetime(whole["week"].str[:10]).astype("datetime64[ns]")
     order = np.argsort(days["when"].to_numpy(), kind="stable")
     asked = days[["when"]].iloc[order].assign(when=lambda table: table["when"].astype("datetime64[ns]"))
-    trend = pd.merge_asof(asked, whole[["start", "trend"]].sort_values("start"), left_on="when", right_on="start")
+    trend = pd.merge_asof(
+        asked, whole[["start", "trend"]].sort_values("start"), left_on="when", right_on="start"
+    )
     found = np.empty(len(days))
     found[order] = trend["trend"].fillna(60).to_numpy()
     return rain + np.where(warm > 24, 0.06, 0.0) + (found - 60) / 400

@@ -56,9 +56,9 @@ def table_schema() -> pa.Schema:
 def clean_classes(raw: Raw, block: ClassCleaning) -> Iterator[dict[str, Any] | Reject]:
     """Rows of `table_schema` with their target in `label`, and rejects, in the order of the file.
 
-    Reasons: `ragged row`, `no partner` (in a side table), `no target`, `unknown target`, `not a number`, `not a
-    date`, `not above the bound`, `no id`, `unknown part`. ValueError where the table as a whole is of no use:
-    empty, no text, without a column that the block names.
+    Reasons: `ragged row`, `no partner` (in a side table), `no target`, `unknown target`, `not a number`, `not
+    a date`, `not above the bound`, `no id`, `unknown part`. ValueError where the table as a whole is of no
+    use: empty, no text, without a column that the block names.
     """
     rows = _Rows(raw, block)
     target = as_texts(rows.column(block.target), block.missing)
@@ -112,7 +112,7 @@ class _Rows:
 
     def leave_out(self, wrong: NDArray[np.bool_], reason: str, *columns: str, side: str = "") -> None:
         """Note the reason against the rows that have none yet."""
-        for row in np.flatnonzero(wrong & (self.reasons == None)):  # noqa: E711: elementwise
+        for row in np.flatnonzero(wrong & pd.isna(self.reasons)):
             self.reasons[row] = reason
             cells = ", ".join(f"{name} {self._cell(name, row)!r}" for name in columns)
             self.details[int(row)] = cells + (f" is not in {side}" if side else "")
@@ -143,12 +143,15 @@ class _Rows:
                 f": {reject.text[:80]!r}",
             )  # fmt: skip
         described = self._described()
+        times: Any = None if self.times is None else self.times.array
         for start in range(0, len(self.rows), CHUNK):
             here = slice(start, start + CHUNK)
             cells = list(zip(*(column[here] for column in texts.values()), strict=True)) or None
-            floats = np.stack([column[here] for column in numbers], axis=1) if numbers else None
-            empty = pd.isna(floats) if floats is not None else None
-            listed = None if floats is None else np.where(empty, None, floats.astype(object)).tolist()
+            listed: list[list[Any]] = []
+            if numbers:
+                floats = np.stack([column[here] for column in numbers], axis=1)
+                gaps: Any = np.isnan(floats)
+                listed = np.where(gaps, np.array(None, dtype=object), floats.astype(object)).tolist()
             for place in range(len(self.rows[here])):
                 row = start + place
                 item_id = str(ids[row] or self._name(int(self.table.numbers[row])))
@@ -164,7 +167,7 @@ class _Rows:
                     "label": label,
                     "part": parts[row],
                     "group": None if groups is None else groups[row],
-                    "time": None if self.times is None else self.times.iat[row].to_pydatetime(),
+                    "time": None if times is None else times[row].to_pydatetime(),
                     "digest": _digest(item_id, names, quantities, label, aim),
                     "columns": described,
                     "categories": names,
@@ -173,9 +176,10 @@ class _Rows:
                 }
 
     def _kinds(self) -> tuple[list[str], list[str]]:
-        """Names of the columns that hold names, and of those that hold quantities; dates become their parts."""
+        """Names of the columns that hold names, and of those that hold quantities; dates become their
+        parts."""
         block = self.block
-        made: dict[str, pd.Series[Any]] = {}
+        made: dict[Any, pd.Series[Any]] = {}
         for name in block.dates:
             dates, wrong = self._dates(name)
             self.leave_out(wrong, "not a date", name)
@@ -209,7 +213,7 @@ class _Rows:
         distinct = self.rows[name].nunique()
         if distinct > max(100, len(self.rows) // 2):
             raise ValueError(
-                f"{self.table.file}: column {name!r} holds {distinct} different texts in {len(self.rows)} rows;"
+                f"{self.table.file}: column {name!r} holds {distinct} texts in {len(self.rows)} rows;"
                 " name it in clean.id, clean.dates or clean.drop, or list the columns in clean.categories"
             )
         return True
@@ -236,9 +240,8 @@ class _Rows:
         if block.valid_rows:
             first, after = block.valid_rows
             if after > self.table.numbers[-1] + 1:
-                raise ValueError(
-                    f"clean.valid_rows ends at {after}, {self.table.file} has {self.table.numbers[-1] + 1} rows"
-                )
+                count = self.table.numbers[-1] + 1
+                raise ValueError(f"clean.valid_rows ends at {after}, {self.table.file} has {count} rows")
             inside = (self.table.numbers >= first) & (self.table.numbers < after)
             parts[:] = np.where(inside, "valid", "train")
         if block.without_target == "test":

@@ -29,9 +29,10 @@ def learn_columns(
 ) -> dict[str, Any]:
     """Vocabularies and statistics of the training rows, as JSON (the facts that `prepare.encode` asks for).
 
-    `categories`: name and vocabulary (texts in their order; code 0 is for missing and unseen ones). `numbers`:
-    name, median, mean and std after filling, and `flag`, whether a training row has a gap. ValueError for a
-    name in `inputs` or `leave_out` that is no column, and for numbers that no training row has.
+    `categories`: name and vocabulary (texts in their order; code 0 is for missing and unseen ones).
+    `numbers`: name, median, mean and std after filling, and `flag`, whether a training row has a gap.
+    ValueError for a name in `inputs` or `leave_out` that is no column, and for numbers that no training row
+    has.
     """
     described = describe_columns(items)
     names = [*described["categories"], *described["numbers"]]
@@ -89,7 +90,8 @@ def column_of(table: pa.Table, described: Mapping[str, Any], name: str) -> pa.Ar
 def encode_part(
     items: Items, part: str, facts: Mapping[str, Any]
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Codes (N, categories and flags) and normalised numbers (N, numbers) of one part, as `prepare.encode`."""
+    """Codes (N, categories and flags) and normalised numbers (N, numbers) of one part, as
+    `prepare.encode`."""
     table, described = items.table([part], CELLS), describe_columns(items)
     codes = np.zeros((table.num_rows, len(facts["categories"]) + flags(facts)), np.int64)
     numbers = np.zeros((table.num_rows, len(facts["numbers"])), np.float32)
@@ -108,8 +110,8 @@ def encode_part(
 
 
 def class_targets(items: Items, part: str, classes: Sequence[str]) -> NDArray[np.int64]:
-    """The place of each row's label in `classes`, -1 where there is none. ValueError names a label that training
-    never saw."""
+    """The place of each row's label in `classes`, -1 where there is none. ValueError names a label that
+    training never saw."""
     labels = items.table([part], ["label"])["label"].combine_chunks()
     unknown = sorted(set(pc.unique(labels).to_pylist()) - {*classes, None})
     if unknown:
@@ -144,8 +146,8 @@ def learn_target(items: Items, *, log: bool, headroom: float | None) -> dict[str
     values = values[~np.isnan(values)]
     if log and not (values > 0).all():
         raise ValueError(
-            f"fine_tune.log_target: {int((values <= 0).sum())} training rows have a target of 0 or less; leave"
-            " them out by clean.above"
+            f"fine_tune.log_target: {int((values <= 0).sum())} training rows have a target of 0 or less;"
+            " leave them out by clean.above"
         )
     low, high = float(values.min()), float(values.max())
     limits = None

@@ -74,7 +74,7 @@ def join_tables(
     places = found.fillna(-1).to_numpy(dtype=np.int64)
     taken = {}
     for name, column in take.items():
-        cells = np.append(side[column].to_numpy(dtype=object), None)
+        cells = np.array([*side[column], None], dtype=object)
         taken[name] = pd.Series(cells[places], index=rows.index, dtype="string")
     return pd.concat([rows, pd.DataFrame(taken, index=rows.index)], axis=1), lonely
 
@@ -126,7 +126,8 @@ def _window(values: NDArray[np.float64], group: NDArray[np.int64], size: int) ->
 def add_since(
     rows: pd.DataFrame, settings: Since, dates: pd.Series[Any], missing: Sequence[str]
 ) -> pd.DataFrame:
-    """The number `settings.name`: whole units since the beginning; 0 where it is unknown, absurd or to come."""
+    """The number `settings.name`: whole units since the beginning; 0 where it is unknown, absurd or to
+    come."""
 
     def read(column: str) -> NDArray[np.float64]:
         return as_numbers(_column(rows, column, "the rows"), missing)[0]

@@ -35,7 +35,8 @@ def part_names(date: str) -> dict[str, str]:
 
 
 def as_texts(values: pd.Series[Any], missing: Collection[str]) -> Texts:
-    """Each cell as stripped text, None where it says nothing. Whole numbers have no fraction: `12.0` is `12`."""
+    """Each cell as stripped text, None where it says nothing. Whole numbers have no fraction: `12.0` is
+    `12`."""
     codes, distinct = pd.factorize(values)
     texts = np.array([*(_text(value, missing) for value in distinct), None], dtype=object)
     taken: Texts = texts[codes]  # -1, a missing value, takes the last
@@ -56,7 +57,8 @@ def _text(value: Any, missing: Collection[str]) -> str | None:
 def as_numbers(
     values: pd.Series[Any], missing: Collection[str], *, decimal: str = "."
 ) -> tuple[Floats, NDArray[np.bool_]]:
-    """Each cell as a float64, nan where it says nothing; and where it says something that is no finite number."""
+    """Each cell as a float64, nan where it says nothing; and where it says something that is no finite
+    number."""
     if pd.api.types.is_numeric_dtype(values):
         floats = values.to_numpy(dtype=np.float64, na_value=np.nan)
         return np.where(np.isinf(floats), np.nan, floats), np.isinf(floats)
@@ -90,7 +92,7 @@ def date_parts(dates: pd.Series[Any], name: str) -> pd.DataFrame:
     here = dates.dt
     parts = {
         "Year": here.year, "Month": here.month, "Week": here.isocalendar().week, "Day": here.day,
-        "Dayofweek": here.dayofweek, "Dayofyear": here.dayofyear, "Is_month_end": here.is_month_end,
+        "Dayofweek": here.day_of_week, "Dayofyear": here.day_of_year, "Is_month_end": here.is_month_end,
         "Is_month_start": here.is_month_start, "Elapsed": (dates - pd.Timestamp(0)).dt.days,
     }  # fmt: skip
     there = dates.notna().to_numpy()
@@ -112,14 +114,17 @@ def wanted_columns(described: Mapping[str, Any]) -> list[str]:
 def encode(
     frame: pd.DataFrame, described: Mapping[str, Any]
 ) -> tuple[NDArray[np.int64], NDArray[np.float32], list[str]]:
-    """Codes (N, categories and flags) and normalised numbers (N, numbers) of rows, and what is wrong with them.
+    """Codes (N, categories and flags) and normalised numbers (N, numbers) of rows, and what is wrong with
+    them.
 
     `described`: `categories` (name, vocabulary), `numbers` (name, median, mean, std, flag), `dates` by name,
     `missing`, `decimal`, `date_format`. Missing and unseen categories are UNKNOWN; a missing number is the
     median, and its flag (for numbers that had gaps in training) says so. ValueError for a missing column.
     """
     missing, faults = described["missing"], []
-    columns: dict[str, pd.Series[Any]] = {name: frame[name].reset_index(drop=True) for name in frame.columns}
+    columns: dict[str, pd.Series[Any]] = {
+        str(name): frame[name].reset_index(drop=True) for name in frame.columns
+    }
     for name in described["dates"]:
         if name in columns:
             dates, wrong = as_dates(columns[name], missing, date_format=described["date_format"])
@@ -145,7 +150,10 @@ def encode(
 def normalise(values: Floats, statistics: Mapping[str, Any]) -> NDArray[np.float32]:
     """(x - mean) / (std + 1e-7), with the median for nan (fastai's FillMissing and Normalize)."""
     filled = np.where(np.isnan(values), statistics["median"], values)
-    return ((filled - statistics["mean"]) / (statistics["std"] + 1e-7)).astype(np.float32)
+    scaled: NDArray[np.float32] = ((filled - statistics["mean"]) / (statistics["std"] + 1e-7)).astype(
+        np.float32
+    )
+    return scaled
 
 
 def require(columns: Collection[str], described: Mapping[str, Any]) -> None:

@@ -1,4 +1,5 @@
-"""A published table to columns of text: encoding and delimiter found out, rows of another length set apart."""
+"""A published table to columns of text: encoding and delimiter found out, rows of another length set
+apart."""
 
 from __future__ import annotations
 
@@ -66,7 +67,8 @@ def read_tables(
 
 
 def only_table(raw: Raw) -> str:
-    """The name of the one table that there is; other files are counted as ignored. ValueError for none, several."""
+    """The name of the one table that there is; other files are counted as ignored. ValueError for none,
+    several."""
     found = []
     for member in raw.members():
         if member.name.lower().endswith(ENDINGS[:2]):
@@ -110,7 +112,8 @@ def read_table(content: bytes, *, file: str, delimiter: str = "", encoding: str 
 def _parse(
     content: bytes, header: list[str], *, file: str, delimiter: str, encoding: str, ragged: list[Ragged]
 ) -> list[pa.RecordBatch]:
-    """Batches of text; what has another length than the header goes to `ragged` (Arrow counts the header as 1)."""
+    """Batches of text; what has another length than the header goes to `ragged` (Arrow counts the header as
+    1)."""
 
     def note(row: pa.csv.InvalidRow) -> str:
         ragged.append(

@@ -131,7 +131,8 @@ class TableCleaning(BaseModel, frozen=True, extra="forbid", strict=True, use_att
     valid_rows: Annotated[tuple[int, int], Field(strict=False)] | None = None
     """First row of the validation part, and the first after it (course: 800 and 1000), from 0."""
     above: dict[str, float] = {}
-    """Rows with a smaller or equal number in that column are left out (course: closed shops, `{Sales: 0}`)."""
+    """Rows with a smaller or equal number in that column are left out (course: closed shops, `{Sales:
+    0}`)."""
     without_target: Literal["reject", "test"] = "reject"
     """Rows whose target is missing: rejected, or the unlabelled test part."""
     flags: dict[str, str] = {}

@@ -15,8 +15,8 @@ def scaled_squares(std: float) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def rmspe(*, log: bool) -> Whole:
-    """Root of the mean squared error as a share of the target, targets of 0 left out (Kaggle's, for Rossmann; of
-    logarithms it is the course's exp_rmspe)."""
+    """Root of the mean squared error as a share of the target, targets of 0 left out (Kaggle's, for Rossmann;
+    of logarithms it is the course's exp_rmspe)."""
     return Whole(lambda outputs, targets: _rmspe(_real(outputs, log), _real(targets, log)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -36,12 +37,12 @@ MEASURED = (
 """What is measured of each group. calibration: mean probability less the share that is positive."""
 
 TEXT = (
-    "Of the labelled validation rows. Selected: predicted `{positive}`. `selection_ratio` is a group's selection"
-    " rate over the highest one (of groups with at least 2 % of the rows); below 0.8 the four-fifths rule speaks of"
-    " adverse impact. `calibration` is the mean probability of `{positive}` less its share: above 0 the group is"
-    " overrated. Brackets hold bootstrap intervals of 95 % ({resamples} resamples); where groups are small they are"
-    " wide, and nothing follows. Equal rates are no proof of fairness, and unequal ones repeat what the labels say"
-    " as well as what the network adds."
+    "Of the labelled validation rows. Selected: predicted `{positive}`. `selection_ratio` is a group's"
+    " selection rate over the highest one (of groups with at least 2 % of the rows); below 0.8 the"
+    " four-fifths rule speaks of adverse impact. `calibration` is the mean probability of `{positive}`"
+    " less its share: above 0 the group is overrated. Brackets hold bootstrap intervals of 95 %"
+    " ({resamples} resamples); where groups are small they are wide, and nothing follows. Equal rates are"
+    " no proof of fairness, and unequal ones repeat what the labels say as well as what the network adds."
 )
 
 
@@ -77,7 +78,8 @@ def audit_figures(subject: Subject, predictions: pa.Table) -> Iterator[Figure]:
 
 
 def by_group(subject: Subject, predictions: pa.Table) -> dict[str, pd.DataFrame]:
-    """For each audited column a row per group: what is MEASURED and `selection_ratio`, with `_low` and `_high`."""
+    """For each audited column a row per group: what is MEASURED and `selection_ratio`, with `_low` and
+    `_high`."""
     from data.tables.coding import CELLS, column_of, describe_columns
 
     columns = subject.evaluation.audit
@@ -99,8 +101,12 @@ def by_group(subject: Subject, predictions: pa.Table) -> dict[str, pd.DataFrame]
     for column in columns:
         groups = _groups(column_of(cells, described, column))[known]
         if len(actual):
-            people = People(*map(tuple, (actual.tolist(), chosen.tolist(), probability.tolist(), groups.tolist())))
-            found[column] = measure(people, resamples=subject.evaluation.resamples, seed=subject.settings.seed)
+            people = People(
+                *map(tuple, (actual.tolist(), chosen.tolist(), probability.tolist(), groups.tolist()))
+            )
+            found[column] = measure(
+                people, resamples=subject.evaluation.resamples, seed=subject.settings.seed
+            )
     return found
 
 
@@ -127,8 +133,9 @@ def positive_class(subject: Subject) -> str:
 
 @lru_cache(maxsize=16)  # the table and the figure ask the same
 def measure(people: People, *, resamples: int, seed: int) -> pd.DataFrame:
-    """Rates of each group with bootstrap intervals. Rates of which no row speaks (no positive one) are nan."""
-    from fairlearn.metrics import MetricFrame, count, selection_rate
+    """Rates of each group with bootstrap intervals. Rates of which no row speaks (no positive one) are
+    nan."""
+    from fairlearn.metrics import MetricFrame, count, selection_rate  # type: ignore[import-untyped]
 
     def share_positive(y_true: Any, y_pred: Any) -> float:
         return float(np.mean(y_true))
@@ -161,7 +168,10 @@ def measure(people: People, *, resamples: int, seed: int) -> pd.DataFrame:
         table, people, resamples=resamples, seed=seed
     )
     named = {"_low": low, "_high": high}
-    return pd.concat([table, *(each.add_suffix(ending) for ending, each in named.items())], axis=1)
+    found: pd.DataFrame = pd.concat(
+        [table, *(each.add_suffix(ending) for ending, each in named.items())], axis=1
+    )
+    return found
 
 
 def _ratios(table: pd.DataFrame, people: People, *, resamples: int, seed: int) -> NDArray[np.float64]:
@@ -182,11 +192,14 @@ def _ratios(table: pd.DataFrame, people: People, *, resamples: int, seed: int) -
     found = np.empty((3, len(table)))
     for place, name in enumerate(table.index):
         here = (groups == name).astype(np.float64)
-        drawn = bootstrap(
-            (chosen, here, yardstick), ratio, paired=True, vectorized=True, n_resamples=resamples, batch=50,
-            confidence_level=QUANTILES[1] - QUANTILES[0], method="percentile", rng=np.random.default_rng(seed),
-        )  # fmt: skip
-        ends = np.nanquantile(drawn.bootstrap_distribution, QUANTILES)
+        with np.errstate(invalid="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # of samples without a row of the group
+            drawn = bootstrap(
+                (chosen, here, yardstick), ratio, paired=True, vectorized=True, n_resamples=resamples,
+                batch=50, method="percentile", rng=np.random.default_rng(seed),
+            ).bootstrap_distribution  # fmt: skip
+        finite = drawn[np.isfinite(drawn)]
+        ends = np.quantile(finite, QUANTILES) if len(finite) else (np.nan, np.nan)
         found[:, place] = float(ratio(chosen, here, yardstick)), *ends
     return found
 

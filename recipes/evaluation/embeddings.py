@@ -1,4 +1,5 @@
-"""What the learned vectors are worth to other models: neighbours, forest and boosting with and without them."""
+"""What the learned vectors are worth to other models: neighbours, forest and boosting with and without
+them."""
 
 from __future__ import annotations
 
@@ -15,14 +16,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 TEXT = (
-    "{metric} on the validation part of models that learned from {rows} training rows: names as whole numbers"
-    " (without), or as the vectors that the network learned (with), beside the same normalised numbers. The course"
-    " shows such a table for Rossmann (lesson 5 of 2019; Guo and Berkhahn 2016)."
+    "{metric} on the validation part of models that learned from {rows} training rows: names as whole"
+    " numbers (without), or as the vectors that the network learned (with), beside the same normalised"
+    " numbers. The course shows such a table for Rossmann (lesson 5 of 2019; Guo and Berkhahn 2016)."
 )
 
 
 def comparison(subject: Subject, predictions: pa.Table) -> Iterator[Listing]:
-    """A listing for the card; none where `evaluate.compared` is 0, there is no name, or nothing to compare with."""
+    """A listing for the card; none where `evaluate.compared` is 0, there is no name, or nothing to compare
+    with."""
     evaluation, classes = subject.evaluation, subject.facts.get("classes")
     sides = {part: _arrays(subject, part) for part in ("train", "valid")}
     if not evaluation.compared or not sides["train"]["codes"].shape[1] or not len(sides["valid"]["targets"]):

@@ -17,9 +17,9 @@ MOST = 5_000
 """Validation rows that are looked at."""
 
 TEXT = (
-    "How much the loss of the validation rows grows when the cells of one column are shuffled among them (mean and"
-    " deviation of {shuffles} shuffles, {rows} rows; the loss itself is {loss:.4f}). Columns that say the same share"
-    " their weight, so that each of them may seem to matter little."
+    "How much the loss of the validation rows grows when the cells of one column are shuffled among them"
+    " (mean and deviation of {shuffles} shuffles, {rows} rows; the loss itself is {loss:.4f}). Columns"
+    " that say the same share their weight, so that each of them may seem to matter little."
 )
 
 

@@ -26,7 +26,8 @@ WIDE = 8
 
 
 def training_batch(subject: Subject) -> Figure:
-    """The first training rows of the first epoch as the network sees them: names by code, numbers normalised."""
+    """The first training rows of the first epoch as the network sees them: names by code, numbers
+    normalised."""
     from data.tables.batches import open_rows
     from data.tables.coding import coded_columns
 
@@ -125,7 +126,7 @@ def embedding_maps(subject: Subject) -> Iterator[Figure]:
     body = body_of(subject.network).cpu()
     columns = list(enumerate(coded_columns(subject.facts)))
     for place, (name, words) in sorted(columns, key=lambda each: -len(each[1][1]))[:MAPS]:
-        vectors = body.embeddings[place].weight.detach().numpy()[1:]  # type: ignore[union-attr, operator]
+        vectors = body.embeddings[place].weight.detach().numpy()[1:]  # type: ignore[operator]
         if len(words) < 3 or vectors.shape[1] < 2:
             continue
         points = PCA(2, random_state=0).fit_transform(vectors)

@@ -147,7 +147,8 @@ def _answers(subject: Subject) -> Iterator[tuple[str, NDArray[Any], NDArray[Any]
 
 
 def score_classes(predictions: pa.Table, facts: Mapping[str, Any]) -> dict[str, float]:
-    """Accuracy and its like, and the area under the curve (of two classes; the mean over classes otherwise)."""
+    """Accuracy and its like, and the area under the curve (of two classes; the mean over classes
+    otherwise)."""
     from sklearn.metrics import roc_auc_score
 
     rows = predictions.filter(pc.is_valid(predictions["label"]))
@@ -166,7 +167,8 @@ def score_classes(predictions: pa.Table, facts: Mapping[str, Any]) -> dict[str, 
 
 
 def score_numbers(predictions: pa.Table, facts: Mapping[str, Any]) -> dict[str, float]:
-    """Errors in the target's own units, and as shares of it (targets of 0 left out); {} where none is labelled."""
+    """Errors in the target's own units, and as shares of it (targets of 0 left out); {} where none is
+    labelled."""
     from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
     rows = predictions.filter(pc.is_valid(predictions["target"]))
@@ -222,7 +224,8 @@ def review(predictions: pa.Table, evaluation: Any) -> pa.Table:
 
 
 def interpret(subject: Subject, predictions: pa.Table) -> Iterator[Figure]:
-    """A training batch, where it errs and how surely, the worst rows, the weight of columns, maps of embeddings."""
+    """A training batch, where it errs and how surely, the worst rows, the weight of columns, maps of
+    embeddings."""
     from recipes.evaluation import table_figures as drawn
 
     yield drawn.training_batch(subject)

@@ -2,9 +2,10 @@
 
 Input: the columns of the table as it was published (a date instead of its parts), text or numbers; other
 columns are passed over. A missing value may be None, NaN or a cell that the table takes for missing; a name
-that training never saw counts as missing. Output, a row per row in the same order: `label`, its `probability`,
-and `probabilities` of every class in the order of `labels` in `signature.json`; or `prediction`. A missing column
-or a cell that is no number or date stops the call, and the message names every such column or cell.
+that training never saw counts as missing. Output, a row per row in the same order: `label`, its
+`probability`, and `probabilities` of every class in the order of `labels` in `signature.json`; or
+`prediction`. A missing column or a cell that is no number or date stops the call, and the message names every
+such column or cell.
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ class Predictor(mlflow.pyfunc.PythonModel):  # type: ignore[misc,name-defined]
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Answer every row of `model_input`; MlflowException (HTTP 400) names columns and cells that are wrong."""
+        """Answer every row of `model_input`; MlflowException (HTTP 400) names columns and cells that are
+        wrong."""
         tensors = list(receive(model_input, self.question, self.prepare).values())
         with torch.no_grad():
             answers = [
@@ -100,18 +102,18 @@ def load_module(path: Path) -> ModuleType:
 
 
 def signature_of(described: Mapping[str, Any]) -> ModelSignature:
-    """Columns of the question, of any type (a whole number is as good as one with a fraction), and of the answer."""
+    """Columns of the question, of any type (a whole number is as good as one with a fraction), and of the
+    answer."""
     wanted = load_prepare().wanted_columns(described["preprocess"])
-    answer = [ColSpec(DataType.double, "prediction")]
+    answer: list[Any] = [ColSpec(DataType.double, "prediction")]
     if described["labels"]:
         answer = [
             ColSpec(DataType.string, "label"),
             ColSpec(DataType.double, "probability"),
             ColSpec(Array(DataType.double), "probabilities"),
         ]
-    return ModelSignature(
-        inputs=Schema([ColSpec(AnyType(), name, required=False) for name in wanted]), outputs=Schema(answer)
-    )
+    asked: list[Any] = [ColSpec(AnyType(), name, required=False) for name in wanted]  # type: ignore[no-untyped-call]
+    return ModelSignature(inputs=Schema(asked), outputs=Schema(answer))
 
 
 def load_prepare() -> ModuleType:
@@ -123,7 +125,8 @@ def load_prepare() -> ModuleType:
 def example_of(
     example: Mapping[str, torch.Tensor], described: Mapping[str, Any]
 ) -> tuple[pd.DataFrame, dict[str, torch.Tensor], dict[str, bytes]]:
-    """Codes and numbers -> rows as a user would send them, the tensors they become, and the same rows as CSV."""
+    """Codes and numbers -> rows as a user would send them, the tensors they become, and the same rows as
+    CSV."""
     question, prepare = described["preprocess"], load_prepare()
     columns: dict[str, list[Any]] = {}
     for place, each in enumerate(question["categories"]):
@@ -150,7 +153,8 @@ def compare(
 
 
 def rows_of(files: Sequence[Path]) -> tuple[pd.DataFrame, list[Path]]:
-    """What `predict` takes, from files, and the file of each row. ValueError: no table, or other columns each."""
+    """What `predict` takes, from files, and the file of each row. ValueError: no table, or other columns
+    each."""
     tables = [read_rows(file) for file in files]
     if any(set(table.columns) != set(tables[0].columns) for table in tables):
         raise ValueError("the files have different columns; ask about one at a time")
