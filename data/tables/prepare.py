@@ -130,7 +130,7 @@ def encode(
             dates, wrong = as_dates(columns[name], missing, date_format=described["date_format"])
             faults += _faults(columns[name], wrong, "no date")
             columns |= {
-                part: values for part, values in date_parts(dates, name).items() if part not in columns
+                str(part): values for part, values in date_parts(dates, name).items() if part not in columns
             }
     require(columns, described)
     codes, numbers, flags = [], [], []

@@ -55,4 +55,5 @@ class TabularLearning(BaseModel, frozen=True, extra="forbid", strict=True, use_a
 
 def embedding_width(codes: int) -> int:
     """min(600, round(1.6 n^0.56)) of n codes, the unknown one included (fastai's `emb_sz_rule`)."""
-    return min(WIDEST, round(1.6 * float(codes) ** 0.56))
+    width: float = 1.6 * codes**0.56
+    return min(WIDEST, round(width))

@@ -65,7 +65,8 @@ def test_weeks_count_from_the_monday_of_the_iso_week() -> None:
 
 
 def test_asof_takes_the_latest_row_that_is_not_after() -> None:
-    side = pd.DataFrame({"file": ["T_A", "T_A", "T_B"], "week": ["2024-01-01 - x", "2024-01-08 - x", "2024-01-01 - x"],
+    side = pd.DataFrame({"file": ["T_A", "T_A", "T_B"],
+                         "week": ["2024-01-01 - x", "2024-01-08 - x", "2024-01-01 - x"],
                          "trend": ["10", "20", "30"]})  # fmt: skip
     join = Join.model_validate(
         {

@@ -38,9 +38,8 @@ def test_a_date_is_taken_apart_as_fastai_does() -> None:
 
 
 def test_rows_of_any_type_become_codes_and_numbers() -> None:
-    frame = pd.DataFrame(
-        {"shop": [2, 7, None], "size": [14.0, None, "8"], "Date": ["2024-02-01", "2024-09-01", None]}
-    )
+    dates = ["2024-02-01", "2024-09-01", None]
+    frame = pd.DataFrame({"shop": [2, 7, None], "size": [14.0, None, "8"], "Date": dates})
     codes, numbers, faults = encode(frame, QUESTION)
     assert not faults
     assert codes.tolist() == [
