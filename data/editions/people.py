@@ -87,7 +87,7 @@ def _people(settings: People) -> list[str]:
     score += np.where(wed, np.where(age > 30, 1.7, -1.0), -1.2) + (hours - 40) * 0.05 + (gain > 5000) * 4
     score += np.where(sex == "Male", 0.35, -0.35)
     rich = rng.random(count) < 1 / (1 + np.exp(-(1.5 * score - 0.9)))
-    country = np.where(rng.random(count) < 0.9, "United-States", "Mexico")
+    country = np.where(rng.random(count) < 0.9, "United-States", "Mexico").astype(object)
     country[np.arange(count) % 97 == 13] = "?"
     country[850:860] = "Holand-Netherlands"  # only here, so that training never sees it
     number = np.char.add(years.astype(str), ".0").astype(object)

@@ -32,7 +32,8 @@ def test_a_date_is_taken_apart_as_fastai_does() -> None:
     assert wrong.tolist() == [False, True, False]
     parts = date_parts(dates, "SaleDate").iloc[0].to_dict()
     assert parts == {
-        "SaleYear": 2015, "SaleMonth": 7, "SaleWeek": 31, "SaleDay": 31, "SaleDayofweek": 4, "SaleDayofyear": 212,
+        "SaleYear": 2015, "SaleMonth": 7, "SaleWeek": 31, "SaleDay": 31, "SaleDayofweek": 4,
+        "SaleDayofyear": 212,
         "SaleIs_month_end": 1, "SaleIs_month_start": 0, "SaleElapsed": 16647,
     }  # fmt: skip
 

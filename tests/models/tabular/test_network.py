@@ -37,7 +37,7 @@ def test_a_quantity_stays_between_its_limits_and_begins_at_the_mean() -> None:
     answers = module(codes, numbers)
     assert answers.shape == (50,)
     assert ((answers >= 0) & (answers <= 10)).all()
-    assert module(codes, numbers / 1000).mean() == pytest.approx(8, abs=0.5)
+    assert module(codes, numbers / 1000).mean().item() == pytest.approx(8, abs=0.5)
 
 
 def test_vectors_of_the_names_that_both_know_are_taken_over() -> None:

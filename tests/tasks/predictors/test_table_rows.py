@@ -43,7 +43,8 @@ def flats(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     )  # fmt: skip
     rent = entry(
         "tabular_regression", clean={**CLEAN, "target": "rent", "drop": ["let"]},
-        fine_tune={**learning, "phases": [{"epochs": 15, "rates": [0.02]}]}, evaluate={**quick, "compared": 200},
+        fine_tune={**learning, "phases": [{"epochs": 15, "rates": [0.02]}]},
+        evaluate={**quick, "compared": 200},
     )  # fmt: skip
     parameters = pictures.parameters(let=let, rent=rent)
     workspace = checkout(make_project(folder / "project", parameters))
