@@ -109,7 +109,7 @@ def _sides(
         {"Store": np.arange(1, settings.stores + 1), "State": rng.choice(codes, settings.stores)}
     )
     names = pd.DataFrame({"StateName": list(STATES.values()), "State": codes})
-    weeks = pd.date_range(every[0] - pd.Timedelta(days=int(every[0].dayofweek) + 8), every[-1], freq="7D")
+    weeks = pd.date_range(every[0] - pd.Timedelta(days=int(every[0].day_of_week) + 8), every[-1], freq="7D")
     trends = []
     for code in ["", *codes]:
         level = 60 + 25 * np.sin(np.arange(len(weeks)) / 6 + rng.uniform(0, 6)) + rng.normal(0, 5, len(weeks))
@@ -125,7 +125,7 @@ def _sides(
 
 def _weather(state: str, dates: pd.DatetimeIndex, rng: np.random.Generator) -> pd.DataFrame:
     count = len(dates)
-    mean = 10 - 9 * np.cos((dates.dayofyear.to_numpy() - 20) / 58) + rng.normal(0, 3, count)
+    mean = 10 - 9 * np.cos((dates.day_of_year.to_numpy() - 20) / 58) + rng.normal(0, 3, count)
     humidity = rng.normal(72, 9, count).clip(30, 98)
     wind = rng.gamma(4, 3, count)
     cloud = rng.integers(0, 9, count).astype(object)
@@ -181,12 +181,14 @@ def _stores(settings: Shops, rng: np.random.Generator) -> pd.DataFrame:
 
 def _days(settings: Shops, dates: pd.DatetimeIndex, rng: np.random.Generator) -> pd.DataFrame:
     """A row per shop and day: open or not, promotions in every other week, holidays. The last shop is new."""
-    each = pd.DataFrame({"Date": dates.strftime("%Y-%m-%d"), "DayOfWeek": dates.dayofweek + 1, "when": dates})
+    each = pd.DataFrame(
+        {"Date": dates.strftime("%Y-%m-%d"), "DayOfWeek": dates.day_of_week + 1, "when": dates}
+    )
     holidays = {"01-01": "a", "05-01": "a", "10-03": "a", "12-25": "c", "12-26": "c"}
     each["StateHoliday"] = dates.strftime("%m-%d").map(holidays).fillna("0").to_numpy()
     each.loc[each["Date"].isin(["2013-04-01", "2014-04-21", "2015-04-06"]), "StateHoliday"] = "b"
     week = (dates - pd.Timestamp("2012-12-31")).days.to_numpy() // 7
-    each["Promo"] = ((week % 2 == 0) & (dates.dayofweek.to_numpy() < 5)).astype(int)
+    each["Promo"] = ((week % 2 == 0) & (dates.day_of_week.to_numpy() < 5)).astype(int)
     each["SchoolHoliday"] = dates.month.isin([7, 8]).astype(int) | (week % 11 == 0)
     rows = each.merge(pd.DataFrame({"Store": np.arange(1, settings.stores + 1)}), how="cross")
     rows["SchoolHoliday"] = rows["SchoolHoliday"].astype(int) & (rng.random(len(rows)) < 0.97)
