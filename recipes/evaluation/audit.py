@@ -239,10 +239,10 @@ def _draw(figure: Any, column: str, frame: pd.DataFrame) -> None:
         axis.errorbar(value, places, xerr=np.nan_to_num(ends), fmt="o", capsize=3)
         axis.set_title(name.replace("_", " "), fontsize=9)
         axis.set_yticks(places, names)
-        if name == "selection_rate":
-            axis.axvline(
-                RULE * np.nanmax(value), linestyle="--", color="C3", label="four fifths of the largest"
-            )
+        if name == "selection_rate" and (frame["selection_ratio"] > 0).any():
+            with np.errstate(invalid="ignore"):  # 0 / 0 of a group that is never selected
+                highest = float(np.nanmax(value / frame["selection_ratio"].to_numpy(dtype=float)))
+            axis.axvline(RULE * highest, linestyle="--", color="C3", label="four fifths of the highest")
             axis.legend(fontsize=7)
         if name == "calibration":
             axis.axvline(0, linestyle=":", color="grey")

@@ -204,8 +204,8 @@ def _table(figure: Any, head: Sequence[str], rows: Sequence[Sequence[str]]) -> N
 def _cell(value: Any) -> str:
     if value is None:
         return "–"
-    return f"{value:.5g}" if isinstance(value, float) else str(value)[:18]
+    return f"{value:.6g}" if isinstance(value, float) else str(value)[:18]
 
 
 def _round(values: pa.ChunkedArray) -> list[str]:
-    return [f"{value:.5g}" for value in values.to_pylist()]
+    return [f"{value:.6g}" for value in values.to_pylist()]
