@@ -116,7 +116,11 @@ def _path(folder: Path, number: int) -> Path:
 
 def _writer(path: Path, schema: pa.Schema) -> Any:
     # Dictionaries pay for labels, not for the bytes of images; level 1 hardly slows on JPEG.
-    repeated = [field.name for field in schema if field.name in {"label", "part", "group"}]
+    repeated = [
+        field.name
+        for field in schema
+        if field.name in {"label", "part", "group"} or pa.types.is_dictionary(field.type)
+    ]
     return pq.ParquetWriter(
         path, schema, compression="zstd", compression_level=1, use_dictionary=repeated, write_statistics=False
     )

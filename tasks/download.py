@@ -46,7 +46,10 @@ def run(job: Job) -> Receipt:
         source = load_source(job.workspace.resolve(written))
         if source.kind == "weights":
             raise ValueError(f"{written} is of kind weights; an application's source holds examples")
-        if job.parameters.edition == SAMPLE or source.drawn_only:
+        part = _part(job, source)
+        if part is not None:
+            terms, more = _completed(job, source, part)
+        elif job.parameters.edition == SAMPLE or source.drawn_only:
             if job.parameters.mirror:
                 print(f"mirror has no effect here: {source.name} is drawn", file=sys.stderr)
             terms, more = _drawn(job, source)
@@ -147,6 +150,37 @@ def _drawn(job: Job, source: Source) -> tuple[Terms, dict[str, Any]]:
         generate(generator, settings, Path(aside))
         with serving(Path(aside) / "served") as base:
             return terms, _behind(job, Path(aside) / source.file, base)
+
+
+def _part(job: Job, source: Source) -> Copy | None:
+    """The mirror's part of an archive that is drawn around it; None where there is none."""
+    mirror = job.parameters.mirror
+    if job.parameters.edition == SAMPLE or source.completed is None or not mirror:
+        return None
+    return find_copy(source, mirror, job.workspace.root, timeout=job.block.timeout)
+
+
+def _completed(job: Job, source: Source, part: Copy) -> tuple[Terms, dict[str, Any]]:
+    """Draw an archive around the part of it that a mirror has."""
+    from data.editions import generate
+
+    assert source.generated is not None
+    assert source.completed is not None
+    licence, restricted = terms_of(source, part)
+    if restricted:
+        command = f"python -m flows consent {job.application}"
+        require_consent(source.name, licence, command, workspace=job.workspace)
+    downloads = job.workspace.state / "downloads"
+    settings = {"file": source.file, **source.generated, **source.completed}
+    generator, taken = settings.pop("generator"), settings.pop("setting")
+    with tempfile.TemporaryDirectory(dir=job.output, prefix=".part-") as aside:
+        path, terms = bring(
+            source, part, Path(aside), root=job.workspace.root, downloads=downloads,
+            timeout=job.block.timeout, attempts=job.block.attempts,
+        )  # fmt: skip
+        generate(generator, {**settings, taken: str(path)}, job.output)
+    note = f"drawn by the generator {generator} around what is real: {part.note}"
+    return replace(terms, extent="stand-in", extent_note=note, address="generated"), {}
 
 
 def _own(job: Job, written: str) -> tuple[Terms, dict[str, Any]]:

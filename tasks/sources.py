@@ -68,6 +68,10 @@ class Source(BaseModel, frozen=True, extra="forbid", strict=True, use_attribute_
     """Where the publisher describes it."""
     generated: dict[str, Any] | None = None
     """`generator: NAME` of `data/editions` and its settings: what the sample edition draws instead."""
+    completed: dict[str, Any] | None = None
+    """For an archive without addresses of which a mirror may hold a part: `setting: NAME` of the generator
+    that takes the part, and other settings in the place of `generated`'s. What is drawn around it is a
+    stand-in."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "Source":
@@ -80,6 +84,10 @@ class Source(BaseModel, frozen=True, extra="forbid", strict=True, use_attribute_
             raise ValueError("md5_first_mib knows only the first MiB, so bytes must be given as well")
         if self.generated is not None and not isinstance(self.generated.get("generator"), str):
             raise ValueError("generated.generator is missing")
+        if self.completed is not None and not (
+            self.drawn_only and isinstance(self.completed.get("setting"), str)
+        ):
+            raise ValueError("completed needs `setting: NAME`, and an archive without addresses")
         if self.kind == "archive" and not self.addresses and not self.generated:
             raise ValueError("an archive needs addresses, or generated")
         return self

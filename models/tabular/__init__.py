@@ -1,0 +1,1 @@
+"""Networks on tables: entity embeddings and numbers."""
