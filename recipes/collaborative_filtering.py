@@ -1,8 +1,8 @@
 """How many points would this user give to that item?
 
-One example of the films: user 1 gave `Toy Story (1995)` 4.0 points. Every user and every item is a vector, learned
-from all ratings; the product of two vectors, with a bias of each, is the rating. What nobody wrote down (how
-dark, how old, how well made a film is) comes to stand in the vectors by itself.
+One example of the films: user 1 gave `Toy Story (1995)` 4.0 points. Every user and every item is a vector,
+learned from all ratings; the product of two vectors, with a bias of each, is the rating. What nobody wrote
+down (how dark, how old, how well made a film is) comes to stand in the vectors by itself.
 Course: lessons 4 and 5 of 2019, lesson 5 of 2018.
 """
 
@@ -92,7 +92,9 @@ def start(module: nn.Module, trained: Trained, facts: Mapping[str, Any]) -> list
     from models.ratings.embeddings import Dot, DotBias, Net, start_from
 
     if not {"users", "items"} <= trained.facts.keys():
-        raise ValueError("starts_from: ratings start from another application's fine_tune folder of this recipe")
+        raise ValueError(
+            "starts_from: ratings start from another application's fine_tune folder of this recipe"
+        )
     assert isinstance(module, Dot | DotBias | Net)
     return start_from(
         module,
@@ -130,7 +132,7 @@ def signature(
 
     from models.export import Program
 
-    known = ("users", "items", "titles", "counts", "seen", "variance")
+    known = ("users", "items", "titles", "seen", "lowest", "highest", "variance")
     return Program(
         module=module.eval(),
         # the first known of each; and one that training never saw
@@ -165,9 +167,9 @@ RECIPE = Recipe(
     interpret=ratings.interpret,
     signature=signature,
     limits=(
-        "It knows the users and items of its training ratings only: anyone else is the average user until they"
-        " give ratings of their own, and a new item is the average item.",
-        "People rate what they chose to see: a predicted rating says little about a thing that nobody like them"
-        " would choose. Its validation ratings were chosen in the same way.",
+        "It knows the users and items of its training ratings only: anyone else is the average user until"
+        " they give ratings of their own, and a new item is the average item.",
+        "People rate what they chose to see: a predicted rating says little about a thing that nobody like"
+        " them would choose. Its validation ratings were chosen in the same way.",
     ),
 )

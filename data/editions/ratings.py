@@ -19,12 +19,12 @@ SEED = 20181113
 
 KINDS = ("Action", "Animation", "Comedy", "Documentary", "Drama", "Horror", "Musical", "Western")
 FIRST = (
-    "Silent", "Crimson", "Last", "Hidden", "Broken", "Golden", "Midnight", "Distant", "Burning", "Paper", "Iron",
-    "Summer", "Lost", "Second", "Northern", "Électrique",
+    "Silent", "Crimson", "Last", "Hidden", "Broken", "Golden", "Midnight", "Distant", "Burning", "Paper",
+    "Iron", "Summer", "Lost", "Second", "Northern", "Électrique",
 )  # fmt: skip
 SECOND = (
-    "River", "Garden", "Orchestra", "Letter", "Station", "Mountain", "Circus", "Detective", "Harbour", "Kingdom",
-    "Train", "Mirror", "Café", "Holiday", "Astronaut", "Wolf",
+    "River", "Garden", "Orchestra", "Letter", "Station", "Mountain", "Circus", "Detective", "Harbour",
+    "Kingdom", "Train", "Mirror", "Café", "Holiday", "Astronaut", "Wolf",
 )  # fmt: skip
 
 HEADER = ("userId", "movieId", "rating", "timestamp")
@@ -43,8 +43,8 @@ class Ratings(BaseModel, frozen=True, extra="forbid", strict=True, use_attribute
     folder: str
     """Folder inside."""
     layout: Literal["headed", "tabbed", "bare"]
-    """`headed`: CSV files with a header (`ratings.csv`, `movies.csv`); `tabbed`: `u.data` and `u.item` without one;
-    `bare`: `ratings.csv` alone."""
+    """`headed`: `ratings.csv` and `movies.csv`, their columns named; `tabbed`: `u.data` and `u.item` without a
+    header; `bare`: `ratings.csv` alone."""
     users: int = Field(default=120, ge=4)
     """People who rate."""
     items: int = Field(default=160, ge=8, le=len(FIRST) * len(SECOND))
@@ -92,7 +92,9 @@ class _World:
             moments = START + user * 86_400 + np.sort(rng.integers(0, 7_200, wanted))
             films = self.ids[np.sort(chosen)] if settings.layout == "headed" else self.ids[chosen]
             given = given[np.argsort(chosen)] if settings.layout == "headed" else given
-            self.rows += zip([user + 1] * wanted, films.tolist(), given.tolist(), moments.tolist(), strict=True)
+            self.rows += zip(
+                [user + 1] * wanted, films.tolist(), given.tolist(), moments.tolist(), strict=True
+            )
 
 
 def draw_ratings(settings: Mapping[str, Any], folder: Path) -> list[Path]:
@@ -126,7 +128,11 @@ def _films(world: _World, *, flags: bool) -> Iterator[Sequence[str]]:
     """Identity, title and kinds of every film; then one without a title, and one with two."""
     named = [*zip(world.ids.tolist(), world.titles, world.kinds, strict=True)]
     empty: NDArray[np.float64] = world.kinds[0]
-    named += [(UNTITLED, "", empty), (AMBIGUOUS, "One Name (2001)", empty), (AMBIGUOUS, "Another (2001)", empty)]
+    named += [
+        (UNTITLED, "", empty),
+        (AMBIGUOUS, "One Name (2001)", empty),
+        (AMBIGUOUS, "Another (2001)", empty),
+    ]
     for film, title, kinds in named:
         if flags:
             yield [str(film), title, "01-Jan-1995", "", "", *(str(int(each)) for each in kinds)]

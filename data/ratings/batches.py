@@ -28,7 +28,13 @@ class RatingBatches:
     """
 
     def __init__(
-        self, users: Codes, items: Codes, ratings: npt.NDArray[np.float32], *, batch_size: int, seed: int | None
+        self,
+        users: Codes,
+        items: Codes,
+        ratings: npt.NDArray[np.float32],
+        *,
+        batch_size: int,
+        seed: int | None,
     ) -> None:
         self.tensors = (torch.from_numpy(users), torch.from_numpy(items), torch.from_numpy(ratings))
         self.batch_size, self.seed = batch_size, seed
@@ -46,7 +52,9 @@ class RatingBatches:
         if self.seed is not None:
             order = torch.from_numpy(np.random.default_rng([self.seed, number]).permutation(len(columns[0])))
             columns = (columns[0][order], columns[1][order], columns[2][order])
-        users, items, ratings = (column[start * self.batch_size :].split(self.batch_size) for column in columns)
+        users, items, ratings = (
+            torch.split(column[start * self.batch_size :], self.batch_size) for column in columns
+        )
         yield from zip(users, items, ratings, strict=True)
 
 

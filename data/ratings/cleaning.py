@@ -87,7 +87,9 @@ def _titles(raw: Raw, settings: TitleColumns) -> dict[str, str | None]:
 class _Ratings:
     """All ratings of a file as columns, each judged once."""
 
-    def __init__(self, lines: Lines, settings: RatingCleaning, titles: Mapping[str, str | None] | None) -> None:
+    def __init__(
+        self, lines: Lines, settings: RatingCleaning, titles: Mapping[str, str | None] | None
+    ) -> None:
         columns = settings.ratings
         self.settings, self.titles, self.number = settings, titles, lines.number
         self.text = {name: lines.table[name].combine_chunks() for name in lines.table.column_names}
@@ -168,7 +170,9 @@ class _Ratings:
         """File, line and value, for the person who looks."""
         columns = self.settings.ratings
         where = f"{columns.file}, line {self.number[place]}"
-        user, item, rating = (self.text[name][place].as_py() for name in (columns.user, columns.item, columns.rating))
+        user, item, rating = (
+            self.text[name][place].as_py() for name in (columns.user, columns.item, columns.rating)
+        )
         low, high = self.settings.range
         who = f"user {user!r}, item {item!r}, rating {rating!r}"
         if reason == "rating out of range":

@@ -86,7 +86,9 @@ def _check(names: list[str], wanted: Sequence[str], settings: Delimited) -> None
         if names.count(name) == 1:
             continue
         if name in names:
-            raise ValueError(f"{settings.file} has {names.count(name)} columns called {name!r}; rename all but one")
+            raise ValueError(
+                f"{settings.file} has {names.count(name)} columns called {name!r}; rename all but one"
+            )
         close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
         hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(map(repr, names[:12]))}"
         raise ValueError(

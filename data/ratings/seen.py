@@ -16,8 +16,8 @@ Codes = npt.NDArray[np.int64]
 
 
 def pack(users: Codes, items: Codes, *, known: int) -> dict[str, Any]:
-    """`starts`: place of the first item of each of the `known` users (codes from 1), and the end; `items`: the
-    items' codes, user after user, as base64 of little-endian int32."""
+    """`starts`: place of the first item of each of the `known` users (codes from 1), and the end; `items`:
+    the items' codes, user after user, as base64 of little-endian int32."""
     order = np.lexsort((items, users))
     starts = np.searchsorted(users[order], np.arange(1, known + 2))
     return {

@@ -1,4 +1,4 @@
-"""Where ratings stand in a user's or a publisher's files, as typed settings; reading them needs no library."""
+"""Where ratings stand in the files of a publisher or a user, as typed settings."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Delimited(BaseModel, frozen=True, extra="forbid", strict=True, use_attribu
     encoding: str = "utf-8"
     """Of the text, e.g. `latin-1`."""
     quote: str = Field(default='"', max_length=1)
-    """What stands around a field that holds the delimiter; empty where quotes are ordinary characters. Without
-    effect on a delimiter of several characters."""
+    """What stands around a field that holds the delimiter; empty where quotes are ordinary characters.
+    Without effect on a delimiter of several characters."""
     columns: Annotated[tuple[str, ...], Field(strict=False)] = ()
     """Names of the first columns of a file without a header; empty: the first line names them."""
 

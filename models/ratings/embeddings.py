@@ -48,7 +48,8 @@ class Dot(nn.Module):
 
     def forward(self, users: Tensor, items: Tensor) -> Tensor:
         """No bias and no range."""
-        return (self.user_factors(users) * self.item_factors(items)).sum(dim=1)
+        score: Tensor = (self.user_factors(users) * self.item_factors(items)).sum(dim=1)
+        return score
 
 
 class DotBias(nn.Module):
@@ -68,7 +69,8 @@ class DotBias(nn.Module):
         """Ratings in (low, high)."""
         score = (self.user_factors(users) * self.item_factors(items)).sum(dim=1)
         score = score + self.user_bias(users).squeeze(1) + self.item_bias(items).squeeze(1)
-        return score.sigmoid() * (self.high - self.low) + self.low
+        rating: Tensor = score.sigmoid() * (self.high - self.low) + self.low
+        return rating
 
 
 class Net(nn.Module):
@@ -97,7 +99,8 @@ class Net(nn.Module):
         """Ratings in (low, high)."""
         both = self.first_dropout(torch.cat([self.user_factors(users), self.item_factors(items)], dim=1))
         score = self.last(self.second_dropout(self.hidden(both).relu())).squeeze(1)
-        return score.sigmoid() * (self.high - self.low) + self.low
+        rating: Tensor = score.sigmoid() * (self.high - self.low) + self.low
+        return rating
 
 
 Network = Dot | DotBias | Net

@@ -78,13 +78,19 @@ def by_rating(
     figure.set_size_inches(8, 7)
     above, below = figure.subplots(2, 1, sharex=True)
     filled = [place for place, rows in enumerate(groups) if len(rows)]
-    above.boxplot([predicted[groups[place]] for place in filled], positions=filled, whis=(5, 95), showfliers=False)
+    above.boxplot(
+        [predicted[groups[place]] for place in filled], positions=filled, whis=(5, 95), showfliers=False
+    )
     above.plot(range(len(given)), given, color="C1", label="as given")
     above.set_ylabel("predicted rating")
     above.legend()
-    errors = [float(np.sqrt(np.mean((predicted[groups[place]] - ratings[groups[place]]) ** 2))) for place in filled]
+    errors = [
+        float(np.sqrt(np.mean((predicted[groups[place]] - ratings[groups[place]]) ** 2))) for place in filled
+    ]
     below.bar(filled, errors)
     below.set_ylabel("root of the mean squared error")
-    below.set_xticks(range(len(given)), [f"{value:g}\n{len(rows)}" for value, rows in zip(given, groups, strict=True)])
+    below.set_xticks(
+        range(len(given)), [f"{value:g}\n{len(rows)}" for value, rows in zip(given, groups, strict=True)]
+    )
     below.set_xlabel("given rating, and how many there are")
     figure.tight_layout()

@@ -1,4 +1,4 @@
-"""Settings of networks for ratings as written in params.yaml. Without torch, so that checking them is quick."""
+"""Settings of networks for ratings as written in params.yaml, read without torch."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -156,7 +157,7 @@ def _error_by_activity(rows: pa.Table) -> pa.Table:
     found = []
     for of in ("user", "item"):
         counts = rows[f"{of}_ratings"].to_numpy()
-        for low, high in zip(edges[:-1], edges[1:], strict=True):
+        for low, high in pairwise(edges):
             chosen = (counts >= low) & (counts < high)
             if chosen.any():
                 found.append(
@@ -272,7 +273,9 @@ def _training_batch(subject: Subject) -> Figure:
     from models.ratings import figures
 
     facts = subject.facts
-    batches = open_part(subject.items, "train", facts, batch_size=subject.evaluation.shown, seed=subject.settings.seed)
+    batches = open_part(
+        subject.items, "train", facts, batch_size=subject.evaluation.shown, seed=subject.settings.seed
+    )
     users, items, ratings = (each.tolist() for each in next(iter(batches.epoch(0))))
     rows = [
         [facts["users"][user - 1], str(user), facts["titles"][item - 1], str(item), f"{rating:g}"]
