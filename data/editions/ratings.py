@@ -43,7 +43,7 @@ class Ratings(BaseModel, frozen=True, extra="forbid", strict=True, use_attribute
     folder: str
     """Folder inside."""
     layout: Literal["headed", "tabbed", "bare"]
-    """`headed`: `ratings.csv` and `movies.csv`, their columns named; `tabbed`: `u.data` and `u.item` without a
+    """`headed`: `ratings.csv` and `movies.csv` with headers; `tabbed`: `u.data` and `u.item` without a
     header; `bare`: `ratings.csv` alone."""
     users: int = Field(default=120, ge=4)
     """People who rate."""
