@@ -1,0 +1,139 @@
+"""Is our mean squared error of ratings as good as that of fastai's `collab_learner`, on the same rows?
+
+1. In a checkout of the full edition: `python -m flows repeat APP --seeds 5` trains ours.
+2. There: `python benchmarks/ratings_quality.py rows APP FOLDER` writes the rows of every split, our figures.
+3. With a Python that has fastai, from anywhere: `PEER/bin/python benchmarks/ratings_quality.py peer FOLDER`
+   trains fastai on those rows with those settings, pairs both by seed, and writes `FOLDER/comparison.json`.
+
+fastai is never imported by the project. Its loader draws rows with replacement: about 63 % of them are seen
+in an epoch, some of them several times; ours sees each once. Users and items that only validation has are a
+random row in fastai, and the mean row here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def write_rows(application: str, folder: Path) -> None:
+    """`seed-N.csv` (user, item, rating, valid) of every repetition, and `ours.json`."""
+    sys.path.insert(0, str(ROOT))
+    import pyarrow.csv
+    import pyarrow.parquet as pq
+
+    from tasks.pipeline import STAGE_NAMES
+    from tasks.repeat import OWN
+    from tasks.workspace import checkout
+
+    workspace = checkout()
+    result = json.loads((workspace.root / "docs" / "results" / f"{application}.json").read_text())
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, run in enumerate(result["runs"]):
+        side = workspace.side(f"repeat/{application}/{number}", own=OWN, stages=STAGE_NAMES)
+        parts = pq.read_table(side.folder(application, "split") / "split.parquet")
+        shards = sorted(workspace.folder(application, "clean").glob("items-*.parquet"))
+        items = pq.ParquetDataset(shards).read(["item_id", "user", "item", "rating"])
+        rows = items.join(parts, "item_id").sort_by("item_id").drop_columns(["item_id"])
+        pyarrow.csv.write_csv(rows, folder / f"seed-{run['fine_tune']['seed']}.csv")
+    settings = result["settings"]["fine_tune"]
+    (folder / "ours.json").write_text(json.dumps(
+        {
+            "application": application,
+            "data": {key: result["data"][key] for key in ("title", "extent", "extent_note", "rows")},
+            "settings": settings,
+            "versions": result["versions"],
+            "mse": {str(run["fine_tune"]["seed"]): run["metrics"]["mse"] for run in result["runs"]},
+            "seconds": {str(run["fine_tune"]["seed"]): run["seconds"]["fine_tune"] for run in result["runs"]},
+        },
+        indent=2,
+    ))  # fmt: skip
+
+
+def train_peer(rows: Path, settings: dict[str, Any], *, seed: int) -> float:
+    """fastai's mean squared error on the validation rows of one split."""
+    import pandas as pd
+    from fastai.collab import CollabDataLoaders, TabularCollab, collab_learner
+    from fastai.data.block import TransformBlock
+    from fastai.tabular.core import Categorify
+    from fastai.torch_core import set_seed
+
+    table = pd.read_csv(rows, dtype={"user": str, "item": str})
+    valid = (table["part"] == "valid").to_numpy().nonzero()[0].tolist()
+    train = (table["part"] == "train").to_numpy().nonzero()[0].tolist()
+    set_seed(seed)
+    # what CollabDataLoaders.from_df does, but with the rows of our split
+    tabular = TabularCollab(
+        table[["user", "item", "rating"]], [Categorify], ["user", "item"],
+        y_names=["rating"], y_block=TransformBlock(), splits=(train, valid), inplace=False,
+    )  # fmt: skip
+    loaders = tabular.dataloaders(bs=settings["batch_size"])
+    loaders.__class__ = CollabDataLoaders
+    (phase,) = settings["phases"]
+    learner = collab_learner(
+        loaders,
+        n_factors=settings["network"]["factors"],
+        y_range=tuple(settings["network"]["y_range"]),
+        wd=settings["optimiser"]["weight_decay"],
+    )
+    with learner.no_bar(), learner.no_logging():
+        learner.fit_one_cycle(phase["epochs"], phase["rates"][0])
+        return float(learner.validate()[0])
+
+
+def compare(folder: Path) -> None:
+    """Train fastai on every split, pair by seed (ours minus theirs), and write `comparison.json`."""
+    import torch
+    from fastai import __version__ as version
+
+    torch.set_num_threads(1)
+    ours = json.loads((folder / "ours.json").read_text())
+    runs = []
+    for seed, mse in ours["mse"].items():
+        began = time.perf_counter()
+        theirs = train_peer(folder / f"seed-{seed}.csv", ours["settings"], seed=int(seed))
+        seconds = round(time.perf_counter() - began, 1)
+        runs.append({"seed": int(seed), "ours": mse, "fastai": theirs, "difference": mse - theirs,
+                     "seconds_fastai": seconds, "seconds_ours": ours["seconds"][seed]})  # fmt: skip
+        print(runs[-1], flush=True)
+    differences = [run["difference"] for run in runs]
+    error = statistics.stdev(differences) / len(differences) ** 0.5
+    comparison = {
+        **{key: ours[key] for key in ("application", "data", "settings")},
+        "versions": {**ours["versions"], "fastai": version},
+        "runs": runs,
+        "mean_difference": statistics.fmean(differences),
+        "standard_error": error,
+        "no_worse": statistics.fmean(differences) <= error,
+    }
+    (folder / "comparison.json").write_text(json.dumps(comparison, indent=2) + "\n")
+    print(json.dumps({key: comparison[key] for key in ("mean_difference", "standard_error", "no_worse")}))
+
+
+def main() -> None:
+    """The two commands of the module's docstring."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    rows = commands.add_parser("rows", help="write the rows of every split, with the project's Python")
+    rows.add_argument("application")
+    rows.add_argument("folder", type=Path)
+    peer = commands.add_parser("peer", help="train fastai on them, with its Python")
+    peer.add_argument("folder", type=Path)
+    arguments = parser.parse_args()
+    if arguments.command == "rows":
+        write_rows(arguments.application, arguments.folder)
+    else:
+        compare(arguments.folder)
+
+
+if __name__ == "__main__":
+    main()
