@@ -95,26 +95,35 @@ def compare(folder: Path) -> None:
 
     torch.set_num_threads(1)
     ours = json.loads((folder / "ours.json").read_text())
-    runs = []
+    path = folder / "comparison.json"
+    runs = json.loads(path.read_text())["runs"] if path.exists() else []  # goes on where it was stopped
+    done = {run["seed"] for run in runs}
     for seed, mse in ours["mse"].items():
+        if int(seed) in done:
+            continue
         began = time.perf_counter()
         theirs = train_peer(folder / f"seed-{seed}.csv", ours["settings"], seed=int(seed))
         seconds = round(time.perf_counter() - began, 1)
         runs.append({"seed": int(seed), "ours": mse, "fastai": theirs, "difference": mse - theirs,
                      "seconds_fastai": seconds, "seconds_ours": ours["seconds"][seed]})  # fmt: skip
         print(runs[-1], flush=True)
+        path.write_text(json.dumps(paired(ours, runs, version), indent=2) + "\n")
+    print(path.read_text())
+
+
+def paired(ours: dict[str, Any], runs: list[dict[str, Any]], version: str) -> dict[str, Any]:
+    """The runs so far with the mean difference and its standard error."""
     differences = [run["difference"] for run in runs]
-    error = statistics.stdev(differences) / len(differences) ** 0.5
-    comparison = {
+    mean = statistics.fmean(differences)
+    error = statistics.stdev(differences) / len(differences) ** 0.5 if len(differences) > 1 else None
+    return {
         **{key: ours[key] for key in ("application", "data", "settings")},
         "versions": {**ours["versions"], "fastai": version},
         "runs": runs,
-        "mean_difference": statistics.fmean(differences),
+        "mean_difference": mean,
         "standard_error": error,
-        "no_worse": statistics.fmean(differences) <= error,
+        "no_worse": error is not None and mean <= error,
     }
-    (folder / "comparison.json").write_text(json.dumps(comparison, indent=2) + "\n")
-    print(json.dumps({key: comparison[key] for key in ("mean_difference", "standard_error", "no_worse")}))
 
 
 def main() -> None:
