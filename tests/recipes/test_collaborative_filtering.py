@@ -20,7 +20,7 @@ from models.fit import fit
 from recipes.collaborative_filtering import RECIPE, RatingTraining
 from recipes.recipe import Trained
 from tasks.export import load_model
-from tasks.parameters import load_parameters
+from tasks.parameters import load_parameters, read_application
 from tasks.pipeline import STAGE_NAMES, run_stage
 from tasks.predict import predict
 from tasks.workspace import Workspace, checkout
@@ -276,3 +276,21 @@ def test_the_course_s_real_sample_is_learned(datasets: Path, tmp_path: Path) -> 
     learned = learn(workspace, "real")
     assert learned < constant - 5 * error
     assert learned < 0.669647  # the course's, on an earlier build of nearly the same rows
+
+
+def test_the_entries_of_the_page_on_own_ratings_are_valid() -> None:
+    page = (ROOT / "docs" / "data" / "ratings.md").read_text()
+    blocks = [yaml.safe_load(text.split("```")[0]) for text in page.split("```yaml\n")[1:]]
+    (whole,), other = [block for block in blocks if "clean" not in block], blocks[1]
+    entry, recipe = read_application("books", whole["books"])
+    assert recipe is RECIPE
+    assert entry.clean.ratings.user == "reader"
+    changed, _ = read_application("books", {**whole["books"], **other})
+    assert changed.clean.titles.delimiter == "::"
+
+
+def test_the_page_names_every_reason(sample: Workspace) -> None:
+    page = (ROOT / "docs" / "data" / "ratings.md").read_text()
+    rejects = pq.read_table(sample.folder("movielens", "clean") / "rejects.parquet")
+    for reason in set(rejects["reason"].to_pylist()):
+        assert f"`{reason}`" in page
