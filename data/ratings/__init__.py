@@ -1,0 +1,1 @@
+"""Ratings: who gave which thing how many points."""
