@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from data.archives import Raw
 from data.examples import Reject
-from data.images.cleaning import SIDECARS, image_schema, is_among, published_part
+from data.images.cleaning import SIDECARS, image_schema, is_within, published_part
 from data.images.masks import ANY_ENDING, STEM, Legend, MaskCleaning, read_legend
 from data.images.masks_reading import Pair, read_pair
 from data.images.tables import read_list
@@ -158,7 +158,7 @@ class _Places:
         path = PurePosixPath(name)
         if any(name == file or name.endswith(f"/{file}") for file in self.files):
             self.raw.ignore("tables and lists of the clean block")
-        elif not is_among(name, self.block.images):
+        elif not is_within(self.block.images, name):
             folder = "/".join(path.parts[:2][: len(path.parts) - 1]) or "top folder"
             self.raw.ignore(f"outside clean.images: {folder}")
         elif not self.block.images and len(path.parts) <= 2 and path.suffix.lower() in SIDECARS:
@@ -179,7 +179,7 @@ class _Places:
 
     def part(self, name: str) -> str | None:
         """The published part of an image."""
-        return published_part(name, lists=self.lists, folders=self.block.parts)
+        return published_part(name, self.block.parts, self.lists)
 
     def group(self, name: str) -> str | None:
         """What ties it to others."""
