@@ -179,8 +179,8 @@ def files(settings: Scenes) -> Iterator[tuple[str, bytes]]:
             name = f"{drive:04d}TP_{30 * number + 6690:06d}"
             pixels, mask = street.frame(number)
             yield from _pair(settings, name, faults.encode(pixels, "png"), mask)
-            if drive >= settings.drives - settings.valid:
-                listed.append(f"{name}.png")
+            if (drive, number) > (settings.drives - settings.valid, 0):
+                listed.append(f"{name}.png")  # all but the first frame of the first: its drive is cut in two
     if settings.faults:
         yield from planted(settings)
         listed.append("0099TP_009999.png")  # in the list, but nowhere else

@@ -16,6 +16,7 @@ VOID = 255
 """In a cleaned mask: a pixel that is neither learned nor counted."""
 
 STEM = "{stem}"
+FOLDER = "{folder}"
 ANY_ENDING = ".*"
 
 Value = int | Annotated[tuple[int, int, int], Field(strict=False)]
@@ -115,7 +116,7 @@ class MaskCleaning(BaseModel, frozen=True, extra="forbid", strict=True, use_attr
     def _can_be_told_apart(self) -> Self:
         if self.group and self.group.column:
             raise ValueError("group.column needs a table of labels, which masks have not; give group.pattern")
-        same = self.mask.folder.strip("/") == self.images.strip("/") or self.mask.folder == "{folder}"
+        same = self.mask.folder.strip("/") == self.images.strip("/") or self.mask.folder == FOLDER
         if same and self.mask.pattern == STEM + ANY_ENDING:
             raise ValueError("with images and masks in one folder, mask.pattern must tell them apart")
         return self

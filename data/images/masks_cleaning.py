@@ -16,7 +16,7 @@ import pyarrow as pa
 from data.archives import Raw
 from data.examples import Reject
 from data.images.cleaning import SIDECARS, image_schema, is_within, published_part
-from data.images.masks import ANY_ENDING, STEM, Legend, MaskCleaning, read_legend
+from data.images.masks import ANY_ENDING, FOLDER, STEM, Legend, MaskCleaning, read_legend
 from data.images.masks_reading import Pair, read_pair
 from data.images.tables import read_list
 
@@ -144,8 +144,9 @@ class _Places:
         self.lists = {part: read_list(contents[file], file=file) for part, file in block.lists.items()}
         before, after = map(re.escape, block.mask.pattern.removesuffix(ANY_ENDING).split(STEM))
         ending = r"\.[^./]+" if block.mask.pattern.endswith(ANY_ENDING) else ""
-        folder = re.escape(block.mask.folder.strip("/")).replace(re.escape("{folder}"), ".*")
-        self._mask = re.compile(rf"{folder}(?:/.*)?/{before}[^/]+{after}{ending}".lstrip("/"))
+        folder = re.escape(block.mask.folder.strip("/")).replace(re.escape(FOLDER), ".*")
+        inside = "(?:.*/)?" if block.mask.folder == FOLDER else f"{folder}(?:/.*)?/"
+        self._mask = re.compile(f"{inside}{before}[^/]+{after}{ending}")
 
     def is_mask(self, name: str) -> bool:
         """Whether the name is one of a mask; its image may still be missing."""
@@ -171,8 +172,8 @@ class _Places:
         """Paths at which the mask of an image is looked for, first choice first."""
         path, images = PurePosixPath(name), self.block.images.strip("/")
         file = self.block.mask.pattern.replace(STEM, path.stem)
-        folder = self.block.mask.folder.strip("/").replace("{folder}", str(path.parent))
         below = path.parent
+        folder = self.block.mask.folder.strip("/").replace(FOLDER, "" if str(below) == "." else str(below))
         if images and below.is_relative_to(images):
             below = below.relative_to(images)
         return list(dict.fromkeys(str(PurePosixPath(folder, *sub, file)) for sub in ((below,), ())))

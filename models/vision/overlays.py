@@ -26,9 +26,9 @@ def palette(classes: int) -> NDArray[np.float64]:
 
 
 def painted(mask: NDArray[Any], *, classes: int, void: int) -> NDArray[np.float64]:
-    """(H, W, 4): the colour of each pixel's class, half seen through; void is black and opaque."""
+    """(H, W, 4): the colour of each pixel's class, a quarter seen through; void is black and opaque."""
     colours = np.zeros((max(classes, void) + 1, 4))
-    colours[:classes] = np.column_stack([palette(classes), np.full(classes, 0.6)])
+    colours[:classes] = np.column_stack([palette(classes), np.full(classes, 0.75)])
     colours[void] = (0, 0, 0, 1)
     chosen: NDArray[np.float64] = colours[mask]
     return chosen
