@@ -89,7 +89,7 @@ class Street:
 
     def _draw(self, rng: np.random.Generator) -> None:
         frame, side = self.whole, self.settings.width / self.settings.height
-        horizon = rng.uniform(-0.25, 0.25)
+        horizon = rng.uniform(-0.45, 0.45)
         everywhere = np.ones(frame.x.shape)
         sky = drawing.any_colour(rng)
         glow = np.clip(0.5 + 0.4 * (frame.y + 1) / 2, 0, 1)[..., None]
@@ -179,8 +179,12 @@ def files(settings: Scenes) -> Iterator[tuple[str, bytes]]:
             name = f"{drive:04d}TP_{30 * number + 6690:06d}"
             pixels, mask = street.frame(number)
             yield from _pair(settings, name, faults.encode(pixels, "png"), mask)
-            if (drive, number) > (settings.drives - settings.valid, 0):
-                listed.append(f"{name}.png")  # all but the first frame of the first: its drive is cut in two
+            if drive >= settings.drives - settings.valid:
+                listed.append(f"{name}.png")
+    if settings.valid and settings.faults:  # the frame after a held-out one is trained on
+        pixels, mask = Street(settings, settings.drives - 1).frame(settings.frames)
+        name = f"{settings.drives - 1:04d}TP_{30 * settings.frames + 6690:06d}"
+        yield from _pair(settings, name, faults.encode(pixels, "png"), mask)
     if settings.faults:
         yield from planted(settings)
         listed.append("0099TP_009999.png")  # in the list, but nowhere else

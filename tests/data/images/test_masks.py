@@ -85,7 +85,7 @@ def test_names_that_no_image_has_are_listed_from_the_publisher_s_list(tmp_path: 
         ("{}.jpg", "{}.png", {"images": "*.jpg", "mask": {"folder": "{folder}", "pattern": "{stem}.png"}}),
         ("x/train/{}.png", "x/trainannot/{}.png", {"images": "x/train", "mask": {"folder": "{folder}annot"}}),
         ("img/b/c/{}.png", "ann/b/c/{}.gif", {"images": "img", "mask": {"folder": "ann"}}),
-        ("img/b/{}.png", "ann/m-{}.png", {"images": "img", "mask": {"folder": "ann", "pattern": "m-{stem}.*"}}),
+        ("img/b/{}.png", "m/t-{}.png", {"images": "img", "mask": {"folder": "m", "pattern": "t-{stem}.*"}}),
     ],
 )  # fmt: skip
 def test_layouts_that_are_understood(photo: str, truth: str, block: dict[str, Any], tmp_path: Path) -> None:
