@@ -56,7 +56,7 @@ def predict(application: str, paths: Sequence[Path], workspace: Workspace | None
 def without_bytes(table: pd.DataFrame, folder: Path | None = None) -> pd.DataFrame:
     """The table with answers that are files as base64 text.
 
-    Where a folder is given they are written there instead, as `COLUMN-STEM.png` (with a number where a name is
+    Where a folder is given they are written there instead, as `COLUMN-STEM.png` (numbered where a name is
     taken), and the table has their paths.
     """
     written = table.copy()
