@@ -73,13 +73,12 @@ class Street:
 
     def frame(self, number: int) -> tuple[Pixels, Pixels]:
         """(H, W, 3) of the picture and (H, W) of the classes' numbers."""
-        rng = np.random.default_rng(self.key)  # the same things in every frame
+        rng = np.random.default_rng(self.key)  # the same things and light in every frame
         self.canvas = Canvas(self.settings.height, self.settings.width)
         self.mask = np.zeros((self.settings.height, self.settings.width), np.uint8)
         self.whole = drawing.whole(self.canvas).moved(0, 0, size=1 + DRIVE * number)
         self._draw(rng)
-        grain = np.random.default_rng([*self.key, number])
-        drawing.light(self.canvas, grain)
+        drawing.light(self.canvas, rng)
         return self.canvas.finish(), self.mask
 
     def _paint(self, thing: Thing, cover: Plane, colour: NDArray[np.float64]) -> None:
@@ -187,7 +186,7 @@ def files(settings: Scenes) -> Iterator[tuple[str, bytes]]:
         yield from _pair(settings, name, faults.encode(pixels, "png"), mask)
     if settings.faults:
         yield from planted(settings)
-        listed.append("0099TP_009999.png")  # in the list, but nowhere else
+        listed.append("0999TP_009999.png")  # in the list, but nowhere else
     yield f"{settings.folder}/codes.txt", ("\n".join(settings.codes) + "\n").encode()
     if settings.valid:
         yield f"{settings.folder}/valid.txt", ("\n".join(listed) + "\n").encode()
@@ -200,7 +199,7 @@ def _pair(settings: Scenes, name: str, image: bytes, mask: Pixels | bytes) -> It
 
 
 def planted(settings: Scenes) -> Iterator[tuple[str, bytes]]:
-    """A pair for each reason that cleaning knows, and an exact copy, as drives from 91 on."""
+    """A pair for each reason that cleaning knows, and an exact copy, as drives from 901 on."""
     pairs = [Street(settings, 9000 + number).frame(0) for number in range(9)]
     images = [faults.encode(pixels, "png") for pixels, _ in pairs]
     masks = [mask for _, mask in pairs]
@@ -224,7 +223,7 @@ def planted(settings: Scenes) -> Iterator[tuple[str, bytes]]:
         (images[7], masks[7]),  # once more, and
         (images[7], masks[8]),  # with another mask
     ]
-    for number, (image, mask) in enumerate(cases, start=91):
+    for number, (image, mask) in enumerate(cases, start=901):
         name = f"{number:04d}TP_006690"
         if image is not None:
             yield f"{settings.folder}/images/{name}.png", image
