@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,12 @@ from safetensors.torch import load_file
 
 from data.examples import Items
 from data.images.masks import VOID
+from data.images.masks_cleaning import clean_masks
 from models.fit import fit
 from recipes.evaluation import masks
 from recipes.recipe import Trained
 from recipes.segmentation import RECIPE, SegmentationTraining
-from tasks.parameters import load_parameters
+from tasks.parameters import load_parameters, read_application
 from tasks.pipeline import STAGE_NAMES, run_stage
 from tasks.predict import predict
 from tasks.workspace import Workspace, checkout
@@ -155,6 +157,19 @@ def test_metrics_are_those_of_the_libraries() -> None:
     )
     assert masks.score(two, binary)["dice"] == pytest.approx(f1_score(truth > 1, answer > 1))
     assert masks.score(table.slice(0, 0), binary) == {}
+
+
+def test_the_page_on_masks_is_right() -> None:
+    """Its entry is valid, and its table names every reason that cleaning has of its own."""
+    page = (ROOT / "docs" / "data" / "masks.md").read_text()
+    (block,) = re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL)
+    ((name, raw),) = yaml.safe_load(block).items()
+    entry, recipe = read_application(name, raw)
+    assert recipe is RECIPE
+    assert entry.clean.classes.void == (255,)
+    reasons = re.findall(r"`([a-z, ]+)`", clean_masks.__doc__ or "")
+    assert len(reasons) > 8
+    assert not [reason for reason in reasons if reason.replace("\n    ", " ") not in page]
 
 
 def test_the_defaults_are_the_course_s() -> None:
