@@ -161,12 +161,16 @@ def results() -> None:
 def predict(
     application: Application,
     paths: Annotated[list[Path], typer.Argument(metavar="FILE|FOLDER...", help="what to predict")],
+    save: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="write answers that are files (masks) here")
+    ] = None,
 ) -> None:
-    """Answers of the exported model for files and folders, as CSV."""
+    """Answers of the exported model for files and folders, as CSV; answers that are files as base64 text."""
     with explained(f"predict {application}"):
         from tasks.predict import predict as answers
+        from tasks.predict import without_bytes
 
-        print(answers(application, paths).to_csv(index=False), end="")
+        print(without_bytes(answers(application, paths), save).to_csv(index=False), end="")
 
 
 @app.command()

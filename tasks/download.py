@@ -16,6 +16,8 @@ from tasks.pipeline import Job, Receipt
 from tasks.sources import Source, check, load_source, sha256_of
 from tasks.url_lists import fetch_lists, is_lists, read_lists, serving, write_record
 
+CLAIMS: tuple[Extent, ...] = ("whole", "subset", "stand-in")
+"""What files may be, from the strongest claim to the weakest, which is that of several together."""
 SAMPLE = "sample"
 """The edition in which every source is drawn."""
 
@@ -107,14 +109,13 @@ def terms_of(source: Source, copy: Copy | None) -> tuple[str, bool]:
 
 def _published(job: Job, source: Source) -> tuple[Terms, dict[str, Any]]:
     root, block, mirror = job.workspace.root, job.block, job.parameters.mirror
-    copy = find_copy(source, mirror, root, timeout=block.timeout) if mirror else None
-    if copy is None and not source.addresses:
-        raise ValueError(
-            f"{source.name} is published nowhere"
-            + (f", and the mirror {mirror} has no {source.file}" if mirror else "")
-            + f"; set `mirror` to a place whose MANIFEST.json names {source.file}, or bring your own: set"
-            f" applications.{job.application}.source to a folder or zip with one list of addresses per class"
-        )
+    copies = [
+        find_copy(each, mirror, root, timeout=block.timeout) if mirror else None for each in source.files
+    ]
+    for each, copy in zip(source.files, copies, strict=True):
+        if copy is None and not each.addresses:
+            raise ValueError(_nowhere(job, each))
+    copy = copies[0]
     licence, restricted = terms_of(source, copy)
     if restricted:
         command = f"python -m flows consent {job.application}"
@@ -122,11 +123,29 @@ def _published(job: Job, source: Source) -> tuple[Terms, dict[str, Any]]:
     downloads = job.workspace.state / "downloads"
     settings: dict[str, Any] = {"timeout": block.timeout, "attempts": block.attempts}
     if source.kind == "archive":
-        _, terms = bring(source, copy, job.output, root=root, downloads=downloads, **settings)
-        return terms, {}
+        brought = [
+            bring(each, copy, job.output, root=root, downloads=downloads, **settings)[1]
+            for each, copy in zip(source.files, copies, strict=True)
+        ]
+        return max(brought, key=lambda terms: CLAIMS.index(terms.extent)), {}
     with tempfile.TemporaryDirectory(dir=job.output, prefix=".lists-") as aside:
         lists, terms = bring(source, copy, Path(aside), root=root, downloads=downloads, **settings)
         return terms, _behind(job, lists, None)
+
+
+def _nowhere(job: Job, source: Source) -> str:
+    """Why a file cannot be had, and what to do."""
+    mirror = job.parameters.mirror
+    place = f"applications.{job.application}.source"
+    own = f"{place} to a folder or zip with one list of addresses per class"
+    if source.kind == "archive":
+        own = f"{place} to a folder with the unpacked files"
+    where = f"only behind a login ({source.login})" if source.login else "nowhere"
+    return (
+        f"{source.name} is published {where}"
+        + (f", and the mirror {mirror} has no {source.file}" if mirror else "")
+        + f"; set `mirror` to a place whose MANIFEST.json names {source.file}, or bring your own: set {own}"
+    )
 
 
 def _drawn(job: Job, source: Source) -> tuple[Terms, dict[str, Any]]:

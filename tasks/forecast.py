@@ -131,7 +131,8 @@ def _facts_of_source(
     source = load_source(workspace.resolve(entry.source))
     generated = parameters.edition == SAMPLE or source.drawn_only
     mirror = parameters.mirror if not generated else ""
-    copy = find_copy(source, mirror, workspace.root) if mirror else None
+    copies = [find_copy(each, mirror, workspace.root) if mirror else None for each in source.files]
+    copy = copies[0]
     licence, restricted = terms_of(source, copy)
     notes = []
     if generated:
@@ -141,7 +142,11 @@ def _facts_of_source(
         licence, restricted = "Apache-2.0 (drawn by this project)", False
     elif copy:
         notes.append(f"the mirror's copy: {copy.note}")
-    size = 0 if generated else copy.bytes if copy else source.bytes
+    sizes = [
+        each.bytes if copied is None else copied.bytes
+        for each, copied in zip(source.files, copies, strict=True)
+    ]
+    size = 0 if generated else None if None in sizes else sum(each or 0 for each in sizes)
     places = () if generated else locations_of(source, copy, workspace.root)
     content: int | None = size if not generated else 20_000_000
     examples = source.examples if not generated and not copy else None

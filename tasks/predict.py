@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -50,6 +51,37 @@ def predict(application: str, paths: Sequence[Path], workspace: Workspace | None
     if not tables:
         raise ValueError(f"none of {len(files)} files could be read; see the messages above")
     return pd.concat(tables, ignore_index=True)
+
+
+def without_bytes(table: pd.DataFrame, folder: Path | None = None) -> pd.DataFrame:
+    """The table with answers that are files as base64 text.
+
+    Where a folder is given they are written there instead, as `COLUMN-STEM.png` (numbered where a name is
+    taken), and the table has their paths.
+    """
+    written = table.copy()
+    for column in table.columns:
+        if not len(table) or not all(isinstance(value, bytes) for value in table[column]):
+            continue
+        if folder is None:
+            written[column] = [base64.b64encode(value).decode() for value in table[column]]
+            continue
+        folder.mkdir(parents=True, exist_ok=True)
+        names: dict[str, int] = {}
+        paths = []
+        for file, value in zip(table["file"], table[column], strict=True):
+            stem = f"{column}-{Path(file).stem}"
+            names[stem] = names.get(stem, 0) + 1
+            number = f"-{names[stem]}" if names[stem] > 1 else ""
+            paths.append(folder / f"{stem}{number}{ending(value)}")
+            paths[-1].write_bytes(value)
+        written[column] = list(map(str, paths))
+    return written
+
+
+def ending(content: bytes) -> str:
+    """Of a file with this content."""
+    return ".png" if content.startswith(b"\x89PNG") else ".bin"
 
 
 def find_files(paths: Sequence[Path], suffixes: frozenset[str]) -> Iterator[Path]:

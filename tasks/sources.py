@@ -34,6 +34,16 @@ class Digest(BaseModel, frozen=True, extra="forbid", strict=True, use_attribute_
         return f"{kind} {getattr(self, kind)}"
 
 
+class Further(BaseModel, frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True):
+    """One more file of a source that is published as several. Fields as in `Source`."""
+
+    file: str = Field(pattern=r"^[^/\\]+$")
+    also: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    addresses: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    bytes: int | None = Field(default=None, gt=0)
+    digest: Digest | None = None
+
+
 class Source(BaseModel, frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True):
     """One published source: where its bytes are, how to know them, and on which terms."""
 
@@ -54,6 +64,11 @@ class Source(BaseModel, frozen=True, extra="forbid", strict=True, use_attribute_
     """Size of the file: to check free disk before, and part of the check by `md5_first_mib`."""
     digest: Digest | None = None
     """How to know the file."""
+    more: Annotated[tuple[Further, ...], Field(strict=False)] = ()
+    """Further files that belong to it; all are stored side by side and read as one."""
+    login: str = ""
+    """Where a person who has signed in gets the files (the page of a competition). Nothing is fetched from
+    there: a mirror has them, or a folder of one's own."""
     archive: Literal["tgz", "tar", "tar.bz2", "tar.xz", "zip"] | None = None
     """Kind of archive."""
     examples: int | None = Field(default=None, gt=0)
@@ -88,14 +103,22 @@ class Source(BaseModel, frozen=True, extra="forbid", strict=True, use_attribute_
             self.drawn_only and isinstance(self.completed.get("setting"), str)
         ):
             raise ValueError("completed needs `setting: NAME`, and an archive without addresses")
-        if self.kind == "archive" and not self.addresses and not self.generated:
-            raise ValueError("an archive needs addresses, or generated")
+        if self.kind == "archive" and not (self.addresses or self.login or self.generated):
+            raise ValueError("an archive needs addresses, or generated, or login")
+        if self.more and self.kind != "archive":
+            raise ValueError(f"more has no effect on the kind {self.kind}")
         return self
+
+    @property
+    def files(self) -> tuple["Source", ...]:
+        """Itself, then one source for each further file, on the same terms."""
+        further = (self.model_copy(update={**dict(each), "more": ()}) for each in self.more)
+        return (self, *further)
 
     @property
     def drawn_only(self) -> bool:
         """Published nowhere and drawn in every edition."""
-        return self.kind == "archive" and not self.addresses
+        return self.kind == "archive" and not self.addresses and not self.login
 
 
 def load_source(path: Path) -> Source:

@@ -15,6 +15,7 @@ from torch import Tensor
 from data.examples import Items
 from data.images.augment import as_floats, augment, generator_of, warp
 from data.images.cache import Pixels, open_pixels, pixel_statistics
+from data.images.prepare import height_and_width
 from data.images.settings import Augmentation
 
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
@@ -239,5 +240,5 @@ def _window(images: Pixels, item_ids: Sequence[str]) -> tuple[tuple[int, int], t
             )
         shape = (int(images.shapes[0, 0]), int(images.shapes[0, 1]))
         return shape, shape
-    side = geometry.size if geometry.margin is None else geometry.side
-    return (side, side), (geometry.size, geometry.size)
+    seen = height_and_width(geometry.size)
+    return (seen if geometry.margin is None else (geometry.side, geometry.side)), seen

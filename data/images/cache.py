@@ -24,7 +24,7 @@ from filelock import FileLock
 from PIL import Image
 
 from data.examples import Items
-from data.images.prepare import check_settings, decode, pixels, prepare
+from data.images.prepare import Size, check_settings, decode, height_and_width, pixels, prepare
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -46,8 +46,8 @@ log = logging.getLogger(__name__)
 class Geometry:
     """Which pixels of an image are kept."""
 
-    size: int
-    """Pixels a side that the network sees."""
+    size: Size
+    """Pixels a side that the network sees, or height and width."""
     channels: int = 3
     """3 for RGB, 1 for grey."""
     resize: str = "crop"
@@ -57,13 +57,17 @@ class Geometry:
     aspect ratio is kept, for random windows."""
     side: int = 0
     """Pixels of a training image's shorter side; `training_geometry` sets it."""
+    column: str = "image"
+    """Which column of the items holds the encoded bytes."""
+    nearest: bool = False
+    """Resize without making new values, as masks need it."""
 
     def shape(self, width: int, height: int) -> tuple[int, int]:
         """(height, width) of what is kept of an upright image of that size."""
         if self.resize == "none":
             return height, width
         if self.margin is None:
-            return self.size, self.size
+            return height_and_width(self.size)
         if self.resize == "squish":
             return self.side, self.side
         shape = self._scaled(height, width), self._scaled(width, height)
@@ -76,7 +80,10 @@ class Geometry:
     def keep(self, encoded: bytes, name: str) -> Bytes:
         """The pixels (H, W, channels) of an image; ValueError naming it where it cannot be read."""
         if self.margin is None or self.resize == "none":
-            return prepare(encoded, size=self.size, channels=self.channels, resize=self.resize, name=name)
+            return prepare(
+                encoded, size=self.size, channels=self.channels, resize=self.resize, name=name,
+                nearest=self.nearest,
+            )  # fmt: skip
         image, full = decode(encoded, channels=self.channels, side=self.side, name=name)
         width, height = image.size
         if self.resize == "squish":
@@ -156,14 +163,15 @@ class Decoding:
     def __getitem__(self, index: int) -> Bytes:
         path, group, row = self._places[index]
         table = self._group(path, group)
-        kept = self.geometry.keep(table["image"][row].as_py(), table["item_id"][row].as_py())
+        encoded = table[self.geometry.column][row].as_py()
+        kept = self.geometry.keep(encoded, table["item_id"][row].as_py())
         return _of_shape(kept, self.shapes[index], table["item_id"][row].as_py())
 
     def _group(self, path: Path, group: int) -> pa.Table:
         table = self._groups.pop((path, group), None)
         if table is None:
             with pq.ParquetFile(path) as file:
-                table = file.read_row_group(group, columns=["item_id", "image"])
+                table = file.read_row_group(group, columns=["item_id", self.geometry.column])
         self._groups[path, group] = table  # the last one is the one used last
         while len(self._groups) > 1 and sum(held.nbytes for held in self._groups.values()) > self._held:
             self._groups.popitem(last=False)
@@ -174,10 +182,12 @@ def open_pixels(
     items: Items,
     parts: Sequence[str],
     *,
-    size: int,
+    size: Size,
     channels: int = 3,
     resize: str = "crop",
     margin: float | None = None,
+    column: str = "image",
+    nearest: bool = False,
     folder: Path,
     limit: int | None = None,
     workers: int | None = None,
@@ -186,6 +196,7 @@ def open_pixels(
     exceed `limit` bytes or the free disk less 1 GiB.
 
     `margin` None gives the pixels of `prepare`; otherwise larger ones, for random windows (see Geometry).
+    `column`, `nearest`: other pictures than the image itself, such as its mask.
     `workers`: threads that decode; all cores by default. The key of a cache is made of the images' digests
     and all settings; a cache is written aside and renamed when whole, by one process at a time.
     """
@@ -194,8 +205,10 @@ def open_pixels(
     if not table.num_rows:
         raise ValueError(f"no image belongs to {' or '.join(parts)} in {items.split / 'split.parquet'}")
     widths, heights = table["width"].to_pylist(), table["height"].to_pylist()
-    geometry = Geometry(size=size, channels=channels, resize=resize)
+    geometry = Geometry(size=size, channels=channels, resize=resize, column=column, nearest=nearest)
     if margin is not None:
+        if not isinstance(size, int):
+            raise ValueError(f"size: {size} is no side of a square, which random windows have")
         geometry = training_geometry(
             widths, heights, size=size, channels=channels, resize=resize, margin=margin
         )
@@ -289,8 +302,8 @@ def _build(
         with ThreadPoolExecutor(threads) as pool:
             position = 0
             before: list[Future[None]] = []
-            for batch in items.batches(parts, ["item_id", "image"], rows=ROWS):
-                names, images = batch["item_id"].to_pylist(), batch["image"].to_pylist()
+            for batch in items.batches(parts, ["item_id", geometry.column], rows=ROWS):
+                names, images = batch["item_id"].to_pylist(), batch[geometry.column].to_pylist()
                 now = [
                     pool.submit(fill, position + row, name, image)
                     for row, (name, image) in enumerate(zip(names, images, strict=True))

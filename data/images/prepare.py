@@ -35,37 +35,59 @@ side, which is up to 4 times as fast. Photographs of 400 pixels brought to 64 di
 1.3 of 255 levels in the mean; evaluation and serving do the same, so that it cannot come between them."""
 
 
+Size = int | tuple[int, int] | list[int]
+"""Pixels a side, or height and width (a list where it comes from JSON)."""
+
+
 def prepare(
-    encoded: bytes, *, size: int, channels: int = 3, resize: str = "crop", name: str = "image"
+    encoded: bytes,
+    *,
+    size: Size,
+    channels: int = 3,
+    resize: str = "crop",
+    name: str = "image",
+    nearest: bool = False,
 ) -> npt.NDArray[np.uint8]:
     """The pixels of one image, the same in evaluation and in serving.
 
     Upright by its EXIF orientation; RGB, or grey for one channel. `crop`: the centred square of the shorter
-    side, resized to (size, size) with an antialiased bilinear filter. `squish`: the whole image to (size,
-    size). `none`: as it is, `size` has no effect. An image that has the size keeps its exact pixels.
+    side, resized to (size, size) with an antialiased bilinear filter. `squish`: the whole image to `size`.
+    `none`: as it is, `size` has no effect. An image that has the size keeps its exact pixels. `nearest`: no
+    value is made that was not there, as masks need it.
 
     Returns (H, W, channels) uint8. Raises ValueError naming `name` where the bytes are no image that can be
     read.
     """
     check_settings(size=size, channels=channels, resize=resize)
-    image, _ = decode(encoded, channels=channels, side=None if resize == "none" else size, name=name)
+    rows, columns = height_and_width(size)
+    side = None if resize == "none" or nearest else max(rows, columns)
+    image, _ = decode(encoded, channels=channels, side=side, name=name)
     if resize == "none":
         return pixels(image)
     width, height = image.size
     short = min(width, height)
     left, top = (width - short) // 2, (height - short) // 2
     box = (left, top, left + short, top + short) if resize == "crop" else (0, 0, width, height)
-    return pixels(image.resize((size, size), Image.Resampling.BILINEAR, box=box))
+    resample = Image.Resampling.NEAREST if nearest else Image.Resampling.BILINEAR
+    return pixels(image.resize((columns, rows), resample, box=box))
 
 
-def check_settings(*, size: int, channels: int, resize: str) -> None:
+def height_and_width(size: Size) -> tuple[int, int]:
+    """Both sides of a size."""
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def check_settings(*, size: Size, channels: int, resize: str) -> None:
     """Raises ValueError naming the parameter whose value has no meaning."""
     if resize not in RESIZES:
         raise ValueError(f"resize: {resize!r} is none of {', '.join(RESIZES)}")
     if channels not in (1, 3):
         raise ValueError(f"channels: {channels} is neither 1 (grey) nor 3 (RGB)")
-    if resize != "none" and size < 1:
+    rows, columns = height_and_width(size)
+    if resize != "none" and min(rows, columns) < 1:
         raise ValueError(f"size: {size} is not a number of pixels above 0")
+    if resize == "crop" and rows != columns:
+        raise ValueError(f"size: {size} is no square, to which crop cuts; use squish")
 
 
 def decode(

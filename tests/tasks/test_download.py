@@ -111,6 +111,24 @@ def test_real_files_through_the_mirror(root: Path, datasets: Path, name: str) ->
     assert not list((root / ".practicum/downloads").glob("*.part"))
 
 
+def test_several_files_lie_side_by_side(root: Path, datasets: Path) -> None:
+    folder, receipt = run(root, "sources/carvana.yaml", mirror=str(datasets))
+    names = ["train.zip", "train_masks.csv.zip", "train_masks.zip"]
+    assert [file["name"] for file in manifest_of(folder)["files"]] == names
+    for name in names:
+        assert (folder / name).read_bytes() == (datasets / "carvana" / name).read_bytes()
+    assert manifest_of(folder)["extent"] == "stand-in"
+    assert receipt.bytes == sum((datasets / "carvana" / name).stat().st_size for name in names)
+
+
+def test_what_is_behind_a_login_is_said_before_anything_is_fetched(root: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"only behind a login \(https://www.kaggle.com.*unpacked files"
+    ) as error:
+        run(root, "sources/carvana.yaml")
+    assert "train.zip" in str(error.value)
+
+
 def test_mirror_as_address_gives_the_same_bytes(root: Path, datasets: Path, server: servers.Server) -> None:
     for name in ("MANIFEST.json", "mnist_sample.tgz"):
         server.answers[f"/{name}"] = servers.whole((datasets / name).read_bytes())

@@ -48,7 +48,7 @@ def test_published_facts() -> None:
     assert pets.addresses[0].endswith("/fast-ai-imageclas/oxford-iiit-pet.tgz")
     assert (pets.bytes, str(pets.digest)) == (811706944, "md5_first_mib e4db5c768afd933bb91f5f594d7417a4")
     asked = {path.stem for path in FILES if load_source(path).non_commercial}
-    assert "dogs_vs_cats" in asked
+    assert {"dogs_vs_cats", "camvid", "camvid_tiny", "carvana"} <= asked
 
 
 @pytest.mark.parametrize(
@@ -65,6 +65,8 @@ def test_published_facts() -> None:
         ({"digest": {"md5_first_mib": "0" * 32}, "bytes": None}, "bytes must be given as well"),
         ({"addresses": ["ftp://example.org/x"]}, "must begin with http://"),
         ({"addresses": []}, "an archive needs addresses, or generated"),
+        ({"kind": "weights", "more": [{"file": "b.zip"}]}, "more has no effect on the kind weights"),
+        ({"more": [{"file": "b/c.zip"}]}, "more.0.file is 'b/c.zip'"),
         ({"file": "../things.tgz"}, "file is '../things.tgz'"),
         ({"name": "thing"}, "name is 'thing', but must be the file's own, 'things'"),
     ],
@@ -73,6 +75,14 @@ def test_mistake_is_named(tmp_path: Path, changes: dict[str, object], message: s
     with pytest.raises(ValueError, match=r"things.yaml") as error:
         load_source(written(tmp_path, **changes))
     assert message in str(error.value)
+
+
+def test_several_files_are_sources_on_the_same_terms(tmp_path: Path) -> None:
+    more = [{"file": "masks.zip", "also": ["things/masks.zip"]}]
+    source = load_source(written(tmp_path, addresses=[], digest=None, login="https://example.org", more=more))
+    assert [each.file for each in source.files] == ["things.tgz", "masks.zip"]
+    assert [each.login for each in source.files] == ["https://example.org"] * 2
+    assert not source.drawn_only
 
 
 def test_unknown_source_names_the_nearest(tmp_path: Path) -> None:
