@@ -3,12 +3,12 @@
 import os
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import pyarrow as pa
 from pydantic import BaseModel, Field, model_validator
@@ -16,10 +16,11 @@ from pydantic import BaseModel, Field, model_validator
 from data.archives import Member, Raw
 from data.examples import INDEX, Reject
 from data.images.reading import MAX_PIXELS, Fault, Picture, read_image
-from data.images.tables import LabelTable, read_list
+from data.images.tables import LabelTable, Listed, read_list
 
 Part = Literal["train", "valid", "test"]
 Answer = Picture | Fault | Future[Picture | Fault]
+T = TypeVar("T")
 
 SIDECARS = (".csv", ".tsv", ".txt", ".md", ".json", ".xml", ".yaml", ".yml", ".html", ".pdf", ".pth", ".pkl")
 """Files that a publisher puts beside the images; in the top folder they are no rejects but ignored."""
@@ -136,48 +137,58 @@ def clean_images(
     `raw.ignored` by folder. ValueError where no image is found, or none with a label.
     """
     places = _Places(raw, block)
-    workers = workers or min(8, os.cpu_count() or 1)
-    limit = 8 * block.max_pixels + 2**20  # 16 bits in four channels, uncompressed
-    waiting: deque[tuple[_Place | Reject, Answer, int]] = deque()
-    images = labelled = pending = 0
-
-    def finish() -> dict[str, Any] | Reject:
-        nonlocal images, labelled, pending
-        place, answer, size = waiting.popleft()
-        result = answer.result() if isinstance(answer, Future) else answer
-        pending -= size
+    found = ((place, member) for member in raw.members() if (place := places.find(member)) is not None)
+    images = labelled = 0
+    for place, result in decode_in_order(found, max_pixels=block.max_pixels, workers=workers):
         if isinstance(result, Fault):
-            return Reject(place.item_id, result.reason, result.detail)
-        if isinstance(place, Reject):
-            return place
-        images += 1
-        labelled += place.label is not None
-        return place.row(result)
+            yield Reject(place.item_id, result.reason, result.detail)
+        elif isinstance(place, Reject):
+            yield place
+        else:
+            images += 1
+            labelled += place.label is not None
+            yield place.row(result)
+    yield from places.missing()
+    if images and not labelled:
+        raise ValueError(
+            f"none of the {images} images has a label; look at clean.labels and clean.unlabelled"
+        )
+
+
+def decode_in_order(
+    found: Iterable[tuple[T, Member]], *, max_pixels: int, workers: int | None = None
+) -> Iterator[tuple[T, Picture | Fault]]:
+    """Every member read and decoded, beside what it was found with, in the order of `found`.
+
+    Beside the reasons of `read_image`: `above the byte limit`. At most 64 MiB of published bytes wait.
+    """
+    workers = workers or min(8, os.cpu_count() or 1)
+    limit = 8 * max_pixels + 2**20  # 16 bits in four channels, uncompressed
+    waiting: deque[tuple[T, Answer, int]] = deque()
+    pending = 0
+
+    def finish() -> tuple[T, Picture | Fault]:
+        nonlocal pending
+        place, answer, size = waiting.popleft()
+        pending -= size
+        return place, answer.result() if isinstance(answer, Future) else answer
 
     with ThreadPoolExecutor(workers) as pool:  # Pillow decodes, encodes and resizes without Python's lock
-        for member in raw.members():
-            place = places.find(member)
-            if place is None:
-                continue
+        for place, member in found:
             content = b"" if member.size > limit else member.read()
             if member.size > limit:
-                detail = f"{member.size:,} bytes, limit {limit:,} for {block.max_pixels:,} pixels"
+                detail = f"{member.size:,} bytes, limit {limit:,} for {max_pixels:,} pixels"
                 answer: Answer = Fault(reason="above the byte limit", detail=detail)
             elif member.size < SMALL:
-                answer = read_image(content, max_pixels=block.max_pixels)
+                answer = read_image(content, max_pixels=max_pixels)
             else:
-                answer = pool.submit(read_image, content, max_pixels=block.max_pixels)
+                answer = pool.submit(read_image, content, max_pixels=max_pixels)
             waiting.append((place, answer, len(content)))
             pending += len(content)
             while len(waiting) > 8 * workers or pending > PENDING_BYTES:
                 yield finish()
         while waiting:
             yield finish()
-    yield from places.missing()
-    if images and not labelled:
-        raise ValueError(
-            f"none of the {images} images has a label; look at clean.labels and clean.unlabelled"
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,7 +238,7 @@ class _Places:
         """The place of an example, a reject, or None for a file that is ignored (and counted)."""
         path = PurePosixPath(member.name)
         folder = str(path.parent) if path.parent.name else "top folder"
-        if not self._wanted(member.name):
+        if not is_within(self.block.images, member.name):
             self.raw.ignore(
                 f"outside clean.images: {'/'.join(path.parts[:2][: len(path.parts) - 1]) or folder}"
             )
@@ -247,19 +258,11 @@ class _Places:
         for listed in self.lists.values():
             yield from listed.missing()
 
-    def _wanted(self, name: str) -> bool:
-        images = self.block.images
-        if not images:
-            return True
-        if any(sign in images for sign in "*?["):
-            return fnmatchcase(name, images)
-        return name.startswith(images.rstrip("/") + "/")
-
     def _label(self, name: str, path: PurePosixPath) -> _Place | Reject:
         block = self.block
         inside = f"/{path.parent}/"
         unlabelled = any(f"/{folder.strip('/')}/" in inside for folder in block.unlabelled)
-        part = "test" if unlabelled else self._part(name, inside)
+        part = "test" if unlabelled else published_part(name, self.block.parts, self.lists)
         row = self.table.find(name) if self.table is not None and not unlabelled else None
         group = row.group if row is not None else None
         if block.group and block.group.pattern:
@@ -273,16 +276,6 @@ class _Places:
             if not label:
                 return Reject(name, "no label", self._why_no_label(path))
         return _Place(item_id=name, label=label, part=part, group=group, time=row.time if row else None)
-
-    def _part(self, name: str, inside: str) -> str | None:
-        for part, listed in self.lists.items():
-            if listed.find(name):
-                return part
-        places = [(inside.find(f"/{folder.strip('/')}/"), part) for folder, part in self.block.parts.items()]
-        found = [place for place in places if place[0] >= 0]
-        if found:
-            return min(found)[1]
-        return "train" if self.lists and "train" not in self.lists else None
 
     def _from_path(self, path: PurePosixPath) -> str:
         labels = self.block.labels
@@ -301,6 +294,28 @@ class _Places:
         if labels.from_ == "name":
             return f"{path.name!r} does not match {labels.pattern!r}"
         return f"no label in {labels.file}"
+
+
+def is_within(images: str, name: str) -> bool:
+    """Does `images`, a folder or a glob, hold the file? Empty holds all."""
+    if not images:
+        return True
+    if any(sign in images for sign in "*?["):
+        return fnmatchcase(name, images)
+    return name.startswith(images.rstrip("/") + "/")
+
+
+def published_part(name: str, parts: Mapping[str, Part], lists: Mapping[Part, Listed]) -> Part | None:
+    """The part that lists, or else the uppermost folder of `parts`, give the image."""
+    for part, listed in lists.items():
+        if listed.find(name):
+            return part
+    inside = f"/{PurePosixPath(name).parent}/"
+    places = [(inside.find(f"/{folder.strip('/')}/"), part) for folder, part in parts.items()]
+    found = [place for place in places if place[0] >= 0]
+    if found:
+        return min(found)[1]
+    return "train" if lists and "train" not in lists else None
 
 
 def _check_pattern(setting: str, pattern: str) -> None:
