@@ -92,6 +92,9 @@ def scene(settings: Objects, rng: np.random.Generator) -> tuple[NDArray[np.uint8
         name = list(settings.classes)[int(rng.integers(len(settings.classes)))]
         size = rng.uniform(*settings.size)
         at = [rng.uniform(size - limit, limit - size) if limit > size else 0.0 for limit in reach]
+        middle = [(place + limit) / 2 * side for place, limit in zip(at, reach, strict=True)]
+        if any(box[0] < middle[0] < box[2] and box[1] < middle[1] < box[3] for _, box in found):
+            continue  # it would be drawn in vain
         placed = frame.moved(at[0], at[1], turn=rng.uniform(-0.3, 0.3), size=size)
         trial = Canvas(canvas.height, canvas.width)
         trial.pixels[:] = canvas.pixels
