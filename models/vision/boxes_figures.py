@@ -50,8 +50,8 @@ def box_grid(
             axis.add_patch(
                 Rectangle(
                     (left, top), right - left, bottom - top, fill=False, edgecolor=each.colour,
-                    linewidth=0.6 if each.faint else 1.6, linestyle="--" if each.dashed else "-",
-                    alpha=0.35 if each.faint else 1.0,
+                    linewidth=0.8 if each.faint else 1.6, linestyle="--" if each.dashed else "-",
+                    alpha=0.8 if each.faint else 1.0,
                 )
             )  # fmt: skip
             if each.text:
