@@ -17,8 +17,8 @@ from models.vision.head import initialise
 
 PIXELS = 224
 """Side of the image in which distances are told, whatever the network sees (the course's figures are)."""
-MOST_CELLS = 7
-"""Side of a body's map above which it is pooled by halves: ResNet's at 224 pixels has it."""
+MOST_CELLS = 8
+"""Side of a body's map above which it is pooled by halves (ResNet: 7 at 224 pixels)."""
 
 
 def build_largest(

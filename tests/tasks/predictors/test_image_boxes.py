@@ -1,4 +1,4 @@
-"""Own pictures with boxes by an entry alone, from both layouts to an exported model that answers in pixels."""
+"""Own pictures with boxes by an entry alone, from both layouts to a model that answers in pixels."""
 
 import base64
 import json
@@ -88,7 +88,7 @@ def test_the_largest_object_is_answered_in_pixels(finished: Workspace) -> None:
 def test_every_row_that_is_no_image_is_named(finished: Workspace, application: str) -> None:
     model = load_model(finished.folder(application, "export"))
     rows = pd.concat([sent(finished, 0), pd.DataFrame({"image": [b"no image", b""]})], ignore_index=True)
-    with pytest.raises(MlflowException, match="row 1 of column `image`.*row 2 of column `image`"):
+    with pytest.raises(MlflowException, match=r"row 1 of column `image`.*row 2 of column `image`"):
         model.predict(rows)
 
 
