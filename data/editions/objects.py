@@ -20,6 +20,12 @@ from data.editions.looks import Head, Thing, paint_head, paint_thing
 SEED = 20180409
 """Of every drawing (the week in which lesson 8 of the 2018 course was taught)."""
 
+KINDS = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
+    "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)  # fmt: skip
+"""VOC's classes in the order of their ids: categories and lists name all of them, drawn or not."""
+
 TRIES = 30
 """Places that are tried for an object before the picture does without it."""
 
@@ -40,7 +46,7 @@ class Objects(BaseModel, frozen=True, extra="forbid", strict=True, use_attribute
     """VOC's folders with an XML per picture, or fastai's with a JSON per part."""
     folder: str
     """What all names begin with, e.g. `VOCdevkit/VOC2007`."""
-    classes: Annotated[dict[str, Look], Field(min_length=2)]
+    classes: Annotated[dict[Literal[KINDS], Look], Field(min_length=2)]  # type: ignore[valid-type]
     """What each class looks like."""
     parts: Annotated[
         dict[Literal["train", "valid", "test"], Annotated[int, Field(ge=1)]], Field(min_length=1)
@@ -187,17 +193,15 @@ def voc_files(settings: Objects) -> Iterator[tuple[str, bytes]]:
             yield name, text[: len(text) // 2] if each.twist == "malformed" else text
             if each.twist == "twice":
                 yield f"{settings.folder}/Annotations/again/{each.number:06}.xml", text
-    names = {"train": "train", "valid": "val", "test": "test"}
-    for part in settings.parts:
-        rows = "".join(f"{each.number:06}\n" for each in listed if each.part == part)
-        yield f"{settings.folder}/ImageSets/Main/{names[part]}.txt", rows.encode()
-        for kind in settings.classes:
-            shown = [
-                f"{each.number:06} {1 if kind in {name for name, _ in each.objects} else -1:2}\n"
-                for each in listed
-                if each.part == part
-            ]
-            yield f"{settings.folder}/ImageSets/Main/{kind}_{names[part]}.txt", "".join(shown).encode()
+    names = {"train": ("train", "trainval"), "valid": ("val", "trainval"), "test": ("test",)}
+    for file in dict.fromkeys(name for part in settings.parts for name in names[part]):
+        named = [each for each in listed if file in names[each.part]]
+        rows = "".join(f"{each.number:06}\n" for each in named)
+        yield f"{settings.folder}/ImageSets/Main/{file}.txt", rows.encode()
+        for kind in KINDS:
+            shown = [(each.number, 1 if kind in {name for name, _ in each.objects} else -1) for each in named]
+            rows = "".join(f"{number:06} {there:2}\n" for number, there in shown)
+            yield f"{settings.folder}/ImageSets/Main/{kind}_{file}.txt", rows.encode()
     for each in listed:
         if each.content is not None:
             yield f"{settings.folder}/JPEGImages/{each.number:06}.jpg", each.content
@@ -226,20 +230,27 @@ def coco_files(settings: Objects) -> Iterator[tuple[str, bytes]]:
     listed = list(entries(settings))
     for part in settings.parts:
         said = [each for each in listed if each.part == part and each.annotated]
-        yield f"{settings.folder}/{part}.json", json.dumps(_json(said, list(settings.classes))).encode()
-    shown = [each for each in listed if each.part != "test" and each.annotated and each.number <= 900]
-    rows = [
-        f"{each.number:06}.jpg,{' '.join(sorted({name for name, _ in each.objects}))},{each.part == 'valid'}"
-        for each in shown
-    ]
-    yield f"{settings.folder}/train.csv", ("\n".join(["fname,labels,is_valid", *rows]) + "\n").encode()
+        yield f"{settings.folder}/{part}.json", json.dumps(_json(said)).encode()
+    for file in ("train", "test"):
+        shown = [each for each in listed if each.annotated and each.number <= 900]
+        shown = [each for each in shown if (each.part == "test") == (file == "test")]
+        rows = [",".join(_cells(each)) for each in shown]
+        head = "fname,labels" if file == "test" else "fname,labels,is_valid"
+        if rows:
+            yield f"{settings.folder}/{file}.csv", ("\n".join([head, *rows]) + "\n").encode()
     for each in listed:
         if each.content is not None:
             folder = "test" if each.part == "test" else "train"
             yield f"{settings.folder}/{folder}/{each.number:06}.jpg", each.content
 
 
-def _json(listed: list[Entry], classes: list[str]) -> dict[str, Any]:
+def _cells(each: Entry) -> list[str]:
+    """A row of fastai's tables of classes."""
+    cells = [f"{each.number:06}.jpg", " ".join(sorted({name for name, _ in each.objects}))]
+    return cells if each.part == "test" else [*cells, str(each.part == "valid")]
+
+
+def _json(listed: list[Entry]) -> dict[str, Any]:
     """Boxes as [x, y, width, height] from 0. A class without a category gets an id that does not exist."""
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
@@ -260,14 +271,14 @@ def _json(listed: list[Entry], classes: list[str]) -> dict[str, Any]:
                     {
                         "area": box[2] * box[3], "iscrowd": 0, "image_id": number,
                         "bbox": box[:3] if each.twist == "malformed" else box,
-                        "category_id": classes.index(name) + 1 if name in classes else 99,
+                        "category_id": KINDS.index(name) + 1 if name in KINDS else 99,
                         "id": len(annotations) + 1, "ignore": int(each.twist == "ignored"),
                     }
                 )  # fmt: skip
     if any(each.twist for each in listed):  # an object of an image that is not listed
         annotations.append({**annotations[-1], "image_id": 9999, "id": len(annotations) + 1})
     categories = [
-        {"supercategory": "none", "id": number, "name": name} for number, name in enumerate(classes, 1)
+        {"supercategory": "none", "id": number, "name": name} for number, name in enumerate(KINDS, 1)
     ]
     return {"images": images, "type": "instances", "annotations": annotations, "categories": categories}
 

@@ -51,7 +51,7 @@ class SingleShot(nn.Module):
                 )
         self.first = min(available.index(anchors.grids[0]), len(sides) - 1)
         self.kept = [available.index(grid) - self.first for grid in anchors.grids]
-        self.pyramid = FeaturePyramidNetwork(list(channels[self.first :]), width)
+        self.pyramid = FeaturePyramidNetwork(list(channels[self.first :]), width, norm_layer=nn.BatchNorm2d)
         self.coarser = nn.ModuleList(
             small.convolution(width, width)
             for _ in range(available.index(anchors.grids[-1]) - len(sides) + 1)
