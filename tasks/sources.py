@@ -20,13 +20,15 @@ class Digest(BaseModel, frozen=True, extra="forbid", strict=True, use_attribute_
     """Of the whole file."""
     sha256_prefix: str | None = Field(default=None, pattern=r"^[0-9a-f]{8,63}$")
     """The first digits of the same, as torchvision puts them into its file names."""
+    md5: str | None = Field(default=None, pattern=r"^[0-9a-f]{32}$")
+    """Of the whole file, where nothing better was ever published."""
     md5_first_mib: str | None = Field(default=None, pattern=r"^[0-9a-f]{32}$")
     """Of the first 2^20 bytes, as fastai checks it (course facts 0.2); counts together with the size."""
 
     @model_validator(mode="after")
     def _one(self) -> "Digest":
         if len(self.model_fields_set) != 1:
-            raise ValueError("give one of sha256, sha256_prefix, md5_first_mib")
+            raise ValueError("give one of sha256, sha256_prefix, md5, md5_first_mib")
         return self
 
     def __str__(self) -> str:
@@ -94,7 +96,7 @@ class Source(BaseModel, frozen=True, extra="forbid", strict=True, use_attribute_
             if not address.startswith(("http://", "https://", "file://")):
                 raise ValueError(f"addresses: {address!r} must begin with http://, https:// or file://")
         if self.addresses and self.digest is None:
-            raise ValueError("addresses need a digest: sha256, sha256_prefix or md5_first_mib")
+            raise ValueError("addresses need a digest: sha256, sha256_prefix, md5 or md5_first_mib")
         if self.digest and self.digest.md5_first_mib and self.bytes is None:
             raise ValueError("md5_first_mib knows only the first MiB, so bytes must be given as well")
         if self.generated is not None and not isinstance(self.generated.get("generator"), str):
@@ -162,6 +164,12 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def md5_of(path: Path) -> str:
+    """Hexadecimal md5 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
 def first_mib_of(path: Path) -> str:
     """Hexadecimal md5 of a file's first 2^20 bytes."""
     with path.open("rb") as file:
@@ -179,6 +187,7 @@ def check(path: Path, name: str, digest: Digest | None, size: int | None) -> str
     tests: list[tuple[str, str | int | None, Callable[[], str | int]]] = [
         ("sha256", digest.sha256, lambda: found),
         ("sha256_prefix", digest.sha256_prefix, lambda: found[: len(digest.sha256_prefix or "")]),
+        ("md5", digest.md5, lambda: md5_of(path)),
         ("md5_first_mib", digest.md5_first_mib, lambda: first_mib_of(path)),
         ("bytes", size if digest.md5_first_mib else None, lambda: path.stat().st_size),
     ]
