@@ -34,8 +34,9 @@ PENDING_BYTES = 64 * 2**20
 class Labels(BaseModel, frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True):
     """Where the label of an image stands."""
 
-    from_: Literal["folder", "name", "csv"] = Field(default="folder", alias="from")
-    """`folder`: the name of the image's folder; `name`: part of its file name; `csv`: a row of a table."""
+    from_: Literal["folder", "name", "csv", "none"] = Field(default="folder", alias="from")
+    """`folder`: the name of the image's folder; `name`: part of its file name; `csv`: a row of a table;
+    `none`: no image has one."""
     level: int = Field(default=1, ge=1)
     """With `folder`: 1 is the folder that holds the image, 2 the one above, and so on."""
     pattern: str = ""
@@ -51,9 +52,9 @@ class Labels(BaseModel, frozen=True, extra="forbid", strict=True, use_attribute_
 
     @model_validator(mode="after")
     def _only_what_has_an_effect(self) -> "Labels":
-        used = {"folder": {"level"}, "name": {"pattern"}, "csv": {"file", "name", "label", "suffix"}}[
-            self.from_
-        ]
+        used = {
+            "folder": {"level"}, "name": {"pattern"}, "csv": {"file", "name", "label", "suffix"}, "none": set(),
+        }[self.from_]  # fmt: skip
         for setting in sorted(self.model_fields_set - used - {"from_"}):
             raise ValueError(f"{setting} has no effect with `from: {self.from_}`")
         if self.from_ == "name":
@@ -127,22 +128,22 @@ def image_schema() -> pa.Schema:
 
 
 def clean_images(
-    raw: Raw, block: ImageCleaning, *, workers: int | None = None
+    raw: Raw, block: ImageCleaning, *, labelled: bool = True, workers: int | None = None
 ) -> Iterator[dict[str, Any] | Reject]:
     """Rows of `image_schema` and rejects, in the archive's order whatever the number of threads.
 
     Beside the reasons of `read_image`: `no label`, `above the byte limit`, and `listed, but not in the
     archive` for rows of a table or list without a file. Files outside `images` are counted in
-    `raw.ignored` by folder. ValueError where no image is found, or none with a label.
+    `raw.ignored` by folder. `labelled`: ValueError where images are found, but none with a label.
     """
     places = _Places(raw, block)
     workers = workers or min(8, os.cpu_count() or 1)
     limit = 8 * block.max_pixels + 2**20  # 16 bits in four channels, uncompressed
     waiting: deque[tuple[_Place | Reject, Answer, int]] = deque()
-    images = labelled = pending = 0
+    images = with_label = pending = 0
 
     def finish() -> dict[str, Any] | Reject:
-        nonlocal images, labelled, pending
+        nonlocal images, with_label, pending
         place, answer, size = waiting.popleft()
         result = answer.result() if isinstance(answer, Future) else answer
         pending -= size
@@ -151,7 +152,7 @@ def clean_images(
         if isinstance(place, Reject):
             return place
         images += 1
-        labelled += place.label is not None
+        with_label += place.label is not None
         return place.row(result)
 
     with ThreadPoolExecutor(workers) as pool:  # Pillow decodes, encodes and resizes without Python's lock
@@ -174,7 +175,7 @@ def clean_images(
         while waiting:
             yield finish()
     yield from places.missing()
-    if images and not labelled:
+    if images and labelled and not with_label:
         raise ValueError(
             f"none of the {images} images has a label; look at clean.labels and clean.unlabelled"
         )
@@ -270,9 +271,9 @@ class _Places:
             if row is not None and len(row.labels) > 1:
                 return Reject(name, "two labels", f"{block.labels.file} says {' and '.join(row.labels)}")
             label = row.labels[0] if row is not None and row.labels else self._from_path(path)
-            if not label:
+            if not label and block.labels.from_ != "none":
                 return Reject(name, "no label", self._why_no_label(path))
-        return _Place(item_id=name, label=label, part=part, group=group, time=row.time if row else None)
+        return _Place(item_id=name, label=label or None, part=part, group=group, time=row.time if row else None)
 
     def _part(self, name: str, inside: str) -> str | None:
         for part, listed in self.lists.items():
