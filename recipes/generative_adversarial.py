@@ -20,7 +20,7 @@ from data.images.settings import Augmentation
 from data.images.unlabelled import PictureCleaning, clean_pictures
 from models.generative.settings import AdversarialNetworkSettings, WassersteinSettings, doublings
 from models.settings import ExportSettings, OptimiserSettings, PhaseSettings
-from recipes.evaluation import samples
+from recipes.evaluation import sample_figures, samples
 from recipes.recipe import Learning, Recipe, Trained, Training
 
 if TYPE_CHECKING:
@@ -177,8 +177,8 @@ RECIPE = Recipe(
     score=samples.score,
     tables=samples.tables,
     review=samples.review,
-    interpret=samples.interpret,
+    interpret=sample_figures.interpret,
     signature=signature,
-    sample=samples.sample,
+    sample=sample_figures.sample,
     limits=samples.LIMITS,
 )

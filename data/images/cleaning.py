@@ -53,7 +53,8 @@ class Labels(BaseModel, frozen=True, extra="forbid", strict=True, use_attribute_
     @model_validator(mode="after")
     def _only_what_has_an_effect(self) -> "Labels":
         used = {
-            "folder": {"level"}, "name": {"pattern"}, "csv": {"file", "name", "label", "suffix"}, "none": set(),
+            "folder": {"level"}, "name": {"pattern"}, "csv": {"file", "name", "label", "suffix"},
+            "none": set(),
         }[self.from_]  # fmt: skip
         for setting in sorted(self.model_fields_set - used - {"from_"}):
             raise ValueError(f"{setting} has no effect with `from: {self.from_}`")
@@ -273,7 +274,9 @@ class _Places:
             label = row.labels[0] if row is not None and row.labels else self._from_path(path)
             if not label and block.labels.from_ != "none":
                 return Reject(name, "no label", self._why_no_label(path))
-        return _Place(item_id=name, label=label or None, part=part, group=group, time=row.time if row else None)
+        return _Place(
+            item_id=name, label=label or None, part=part, group=group, time=row.time if row else None
+        )
 
     def _part(self, name: str, inside: str) -> str | None:
         for part, listed in self.lists.items():

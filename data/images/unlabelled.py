@@ -17,8 +17,8 @@ class PictureCleaning(BaseModel, frozen=True, extra="forbid", strict=True, use_a
     """The `clean` block of a problem whose examples are pictures and nothing else."""
 
     images: str = ""
-    """Folder (`photos/`) or glob (`*/train/*.png`; `*` also crosses folders) with the pictures; other files are
-    ignored and counted. Empty: everything."""
+    """Folder (`photos/`) or glob (`*/train/*.png`; `*` also crosses folders) with the pictures; other files
+    are ignored and counted. Empty: everything."""
     shortest: int = Field(default=1, ge=1)
     """Pixels of the shorter side below which a picture is rejected (course: 64, the size that is learned)."""
     parts: dict[str, Part] = {}
@@ -32,7 +32,7 @@ class PictureCleaning(BaseModel, frozen=True, extra="forbid", strict=True, use_a
 
 
 def clean_pictures(raw: Raw, block: PictureCleaning) -> Iterator[dict[str, Any] | Reject]:
-    """Rows of `image_schema`, all with an empty label, and rejects: those of `clean_images`, and `too small`."""
+    """Rows of `image_schema` without a label, and rejects: those of `clean_images`, and `too small`."""
     images = ImageCleaning(
         images=block.images,
         labels=Labels.model_validate({"from": "none"}),

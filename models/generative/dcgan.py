@@ -144,6 +144,6 @@ def make_pictures(network: nn.Module, noise: Tensor, *, batch_size: int = 256) -
     before = network.training
     network.eval()
     here = next(network.parameters()).device
-    made = [network(some.to(here)).float().cpu() for some in noise.split(batch_size)]
+    made = [network(some.to(here)).float().cpu() for some in torch.split(noise, batch_size)]
     network.train(before)
     return torch.cat(made)

@@ -85,7 +85,7 @@ def features_of(judge: Judge, pictures: Tensor, *, batch_size: int = 256) -> Ten
     """(N, D) float32 on the CPU."""
     here = device()
     judge.to(here)
-    return torch.cat([judge(some.to(here)).cpu() for some in pictures.split(batch_size)])
+    return torch.cat([judge(some.to(here)).cpu() for some in torch.split(pictures, batch_size)])
 
 
 def frechet_distance(real: Tensor, made: Tensor) -> float:

@@ -29,7 +29,7 @@ class AdversarialNetworkSettings(
     noise: int = Field(default=100, ge=1, le=4096)
     """Numbers of noise that a picture is made from (course: 100)."""
     features: int = Field(default=64, ge=2, le=1024)
-    """Channels at half of the picture's size, in both networks; they double with every halving (course: 64)."""
+    """Channels at half of the picture's size, in both networks, doubled by every halving (course: 64)."""
     extra_layers: int = Field(default=1, ge=0, le=8)
     """Further convolutions at half of the picture's size, in both networks (course: 1)."""
 
@@ -40,7 +40,7 @@ class WassersteinSettings(BaseModel, frozen=True, extra="forbid", strict=True, u
     critic_steps: int = Field(default=5, ge=1, le=1000)
     """Steps of the critic, one per batch, before each step of the generator (course: 5)."""
     opening: int = Field(default=0, ge=0)
-    """Steps of the generator at the start that wait for 100 of the critic (course of 2018: 25; of 2019: 0)."""
+    """Steps of the generator at the start that wait for 100 of the critic (course: 25 in 2018, 0 in 2019)."""
     clamp: float | None = Field(default=0.01, gt=0)
     """Largest absolute value of a weight of the critic (course: 0.01); empty where there is a penalty."""
     penalty: float = Field(default=0.0, ge=0)
@@ -51,5 +51,7 @@ class WassersteinSettings(BaseModel, frozen=True, extra="forbid", strict=True, u
     @model_validator(mode="after")
     def _one_bound(self) -> WassersteinSettings:
         if (self.clamp is None) == (self.penalty == 0):
-            raise ValueError("give either clamp or penalty: `{clamp: 0.01}` or `{clamp: null, penalty: 10.0}`")
+            raise ValueError(
+                "give either clamp or penalty: `{clamp: 0.01}` or `{clamp: null, penalty: 10.0}`"
+            )
         return self

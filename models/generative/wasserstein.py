@@ -51,7 +51,9 @@ class Wasserstein:
         if self.settings.clamp is not None:
             clamp(self.network.critic, self.settings.clamp)
         self.waited += 1
-        if self.waited < (OPENING_STEPS if self.taken < self.settings.opening else self.settings.critic_steps):
+        if self.waited < (
+            OPENING_STEPS if self.taken < self.settings.opening else self.settings.critic_steps
+        ):
             return
         yield Update("generator", -self.scores(self.make(real)).mean(), len(real))
         self.waited, self.taken = 0, self.taken + 1
@@ -81,7 +83,8 @@ class Wasserstein:
         share = torch.rand(len(real), 1, 1, 1).to(real.device)
         between = (share * real + (1 - share) * made.float()).requires_grad_()
         (slope,) = torch.autograd.grad(self.scores(between).sum(), between, create_graph=True)
-        return (slope.flatten(1).norm(dim=1) - 1).square().mean()
+        squared: Tensor = (slope.flatten(1).norm(dim=1) - 1).square().mean()
+        return squared
 
     def start_epoch(self) -> None:
         """Turns go on across epochs; the noise of judging starts again."""

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recipes.recipe import Figure, Listing, Subject, Trained
+from recipes.recipe import Listing, Subject, Trained
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,13 +46,10 @@ LOOKED_AT = 20_000
 CHUNK = 1000
 """Training pictures that are compared at once: bounds memory."""
 
-GAP = 2
-"""White pixels between pictures side by side."""
-
 METRICS = ("frechet", "frechet_untrained", "frechet_ratio", "frechet_training")
 
 LIMITS = (
-    "It makes pictures of the kind that it was trained on, with their faults and their bias, and no other kind.",
+    "It makes pictures of the kind that it was trained on, with their faults and bias, and no other kind.",
     "The Fréchet distance depends on the network that judges and on the number of pictures: compare it only"
     " between runs with the same judge, data and number, and never with distances that Inception judged.",
     "A low distance does not rule out copies of training pictures, nor kinds of pictures that are never made:"
@@ -68,8 +65,9 @@ def judge_of(trained: Trained | None) -> Judge:
 
     if trained is None:
         raise ValueError(
-            "judge is sources/none, but pictures made from noise have no labels to be judged by: name a trained"
-            " image classifier in the entry, such as `judge: artifacts/APP/fine_tune`, whose features are compared"
+            "judge is sources/none, but pictures made from noise have no labels to be judged by: name a"
+            " trained image classifier in the entry, such as `judge: artifacts/APP/fine_tune`; its features"
+            " of made and of held-out pictures are compared"
         )
     return build_judge(trained.state, trained.facts, trained.settings)
 
@@ -116,11 +114,11 @@ def _compared(subject: Subject, judge: Judge, part: str) -> pa.Table:
     from models.generative.dcgan import draw_noise, make_pictures
 
     settings, evaluation = subject.settings, subject.evaluation
-    ids, real = _pictures(subject, part, evaluation.samples)
+    ids, real = pictures_of(subject, part, evaluation.samples)
     noise = draw_noise(len(ids), settings.network.noise, seed=evaluation.seed)
     made = make_pictures(subject.network, noise)
     numbered = [f"{number:06}" for number in range(len(ids))]
-    seen_ids, seen = _pictures(subject, "train", len(ids))
+    seen_ids, seen = pictures_of(subject, "train", len(ids))
     return pa.concat_tables(
         [
             _rows(part, REAL, ids, _features(judge, real)),
@@ -132,7 +130,11 @@ def _compared(subject: Subject, judge: Judge, part: str) -> pa.Table:
 
 
 def _rows(
-    part: str, kind: str, ids: Sequence[str], features: NDArray[np.float32], images: Sequence[bytes] | None = None
+    part: str,
+    kind: str,
+    ids: Sequence[str],
+    features: NDArray[np.float32],
+    images: Sequence[bytes] | None = None,
 ) -> pa.Table:
     named = list(ids) if kind in (REAL, TRAINED_ON) else [f"{kind}-{number}" for number in ids]
     columns = {
@@ -140,7 +142,7 @@ def _rows(
         "part": [part] * len(named),
         "kind": [kind] * len(named),
         "features": list(features),
-        "image": images or [None] * len(named),
+        "image": pa.nulls(len(named), pa.binary()) if images is None else pa.array(images, pa.binary()),
     }
     return pa.table(columns, schema=PREDICTIONS)
 
@@ -163,7 +165,7 @@ def _features(judge: Judge, pictures: Tensor) -> NDArray[np.float32]:
     return features
 
 
-def _plain(subject: Subject, part: str) -> Pixels:
+def plain_pixels(subject: Subject, part: str) -> Pixels:
     """The pixels of a part as they are, in the order of the items."""
     from data.images.cache import open_pixels
 
@@ -180,9 +182,9 @@ def _evenly(count: int, most: int) -> list[int]:
     return places
 
 
-def _pictures(subject: Subject, part: str, most: int) -> tuple[list[str], Tensor]:
+def pictures_of(subject: Subject, part: str, most: int) -> tuple[list[str], Tensor]:
     """Item ids and pictures (N, C, size, size) in [0, 1] of a part, `most` at most."""
-    pixels = _plain(subject, part)
+    pixels = plain_pixels(subject, part)
     chosen = _evenly(len(pixels), most)
     ids = subject.items.table([part], ["item_id"])["item_id"].to_pylist()
     return [ids[index] for index in chosen], as_floats(np.stack([pixels[index] for index in chosen]))
@@ -209,7 +211,7 @@ def _png(pixels: NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
-def _decoded(rows: pa.Table) -> NDArray[np.uint8]:
+def decoded(rows: pa.Table) -> NDArray[np.uint8]:
     """(N, H, W, C) of the made pictures among the rows."""
     from PIL import Image
 
@@ -217,11 +219,12 @@ def _decoded(rows: pa.Table) -> NDArray[np.uint8]:
     return np.stack([each[..., None] if each.ndim == 2 else each for each in pictures])
 
 
-def _of_kind(rows: pa.Table, kind: str) -> pa.Table:
+def of_kind(rows: pa.Table, kind: str) -> pa.Table:
+    """The rows of that kind."""
     return rows.filter(pc.equal(rows["kind"], kind))
 
 
-def _matrix(rows: pa.Table) -> NDArray[np.float32]:
+def matrix(rows: pa.Table) -> NDArray[np.float32]:
     """(N, D) features."""
     width = len(rows["features"][0])
     return np.asarray(rows["features"].combine_chunks().flatten(), dtype=np.float32).reshape(-1, width)
@@ -235,12 +238,12 @@ def score(rows: pa.Table, facts: Mapping[str, Any]) -> dict[str, float]:
     from models.generative.frechet import frechet_distance
 
     features = {
-        kind: torch.from_numpy(_matrix(_of_kind(rows, kind))) for kind in (REAL, MADE, UNTRAINED, TRAINED_ON)
+        kind: torch.from_numpy(matrix(of_kind(rows, kind))) for kind in (REAL, MADE, UNTRAINED, TRAINED_ON)
     }
     made, untrained, training = (
         frechet_distance(features[REAL], features[kind]) for kind in (MADE, UNTRAINED, TRAINED_ON)
     )
-    ratio = untrained / max(made, np.finfo(np.float32).tiny)
+    ratio = untrained / max(made, 1e-12)
     return dict(zip(METRICS, (made, untrained, ratio, training), strict=True))
 
 
@@ -249,10 +252,10 @@ def tables(subject: Subject, predictions: pa.Table) -> Iterator[Listing]:
     rows = predictions.filter(pc.equal(predictions["part"], "valid"))
     if not rows.num_rows:
         return
-    made = _decoded(_of_kind(rows, MADE).slice(0, COMPARED))
+    made = decoded(of_kind(rows, MADE).slice(0, COMPARED))
     distances = {
         "made": nearest(subject, made)[0],
-        "held out": nearest(subject, as_bytes(_pictures(subject, "valid", len(made))[1]))[0],
+        "held out": nearest(subject, as_bytes(pictures_of(subject, "valid", len(made))[1]))[0],
     }
     yield Listing(
         name="copies",
@@ -265,17 +268,17 @@ def tables(subject: Subject, predictions: pa.Table) -> Iterator[Listing]:
             }
         ),
         title="Copies of training pictures",
-        text="Root mean squared difference of the pixels, in [0, 1], to the nearest training picture. Made pictures"
-        " that are much nearer than held-out ones are copies.",
+        text="Root mean squared difference of the pixels, in [0, 1], to the nearest training picture. Made"
+        " pictures that are much nearer than held-out ones are copies.",
     )
 
 
 def nearest(subject: Subject, pictures: NDArray[np.uint8]) -> tuple[NDArray[np.float32], list[int]]:
-    """Distance (N,) of each picture to the nearest training picture, and the place of that one. Of many training
-    pictures, `LOOKED_AT` evenly spaced ones are looked at."""
+    """Distance (N,) of each picture to the nearest training picture, and the place of that one. Of more,
+    `LOOKED_AT` evenly spaced training pictures are looked at."""
     import torch
 
-    pixels = _plain(subject, "train")
+    pixels = plain_pixels(subject, "train")
     chosen = _evenly(len(pixels), LOOKED_AT)
     wanted = as_floats(pictures).flatten(1)
     best = torch.full((len(pictures),), float("inf"))
@@ -293,114 +296,3 @@ def nearest(subject: Subject, pictures: NDArray[np.uint8]) -> tuple[NDArray[np.f
 def review(predictions: pa.Table, evaluation: Any) -> pa.Table:
     """Nothing is labelled, so nothing can be corrected: the columns alone."""
     return pa.table({name: pa.array([], pa.string()) for name in ("item_id", "action", "label")})
-
-
-def sample(network: nn.Module, facts: Mapping[str, Any], settings: Any) -> Figure:
-    """What becomes of the same noise."""
-    from models.generative.dcgan import draw_noise, make_pictures
-
-    noise = draw_noise(32, settings.network.noise, seed=settings.seed)
-    return _tiles("samples", as_bytes(make_pictures(network, noise)))
-
-
-def interpret(subject: Subject, predictions: pa.Table) -> Iterator[Figure]:
-    """Training pictures as the critic sees them, made ones, a walk between noises, nearest training pictures,
-    the oddest made ones, and both kinds in the judge's features."""
-    shown = subject.evaluation.shown
-    batch, *_ = next(iter(open_part(subject.items, "train", subject.settings, subject.cache).epoch(0)))
-    yield _tiles("training_batch", as_bytes(batch[: max(shown, 32)].cpu()))
-    yield _tiles("interpolation", _walk(subject))
-    rows = predictions.filter(pc.equal(predictions["part"], "valid"))
-    if not rows.num_rows:
-        return
-    made, real = _of_kind(rows, MADE), _of_kind(rows, REAL)
-    pictures = _decoded(made)
-    yield _tiles("samples", pictures[: max(shown, 32)])
-    yield _nearest(subject, pictures[: max(shown // 2, 1)])
-    yield _odd(pictures, _matrix(made), _matrix(real), shown)
-    yield _map(_matrix(real), _matrix(made))
-
-
-def _walk(subject: Subject, *, rows: int = 4, steps: int = 8) -> NDArray[np.uint8]:
-    """Between two noises each row, along the sphere on which noise lies."""
-    import torch
-
-    from models.generative.dcgan import draw_noise, make_pictures
-
-    ends = draw_noise(2 * rows, subject.settings.network.noise, seed=subject.evaluation.seed)
-    angles = torch.linspace(0, torch.pi / 2, steps)[:, None]
-    between = [
-        ends[2 * row] * angles.cos() + ends[2 * row + 1] * angles.sin() for row in range(rows)
-    ]  # independent noises are nearly at right angles
-    return as_bytes(make_pictures(subject.network, torch.cat(between)))
-
-
-def _nearest(subject: Subject, pictures: NDArray[np.uint8]) -> Figure:
-    from models import figures
-
-    distances, places = nearest(subject, pictures)
-    pixels = _plain(subject, "train")
-    beside: list[Any] = []
-    titles = []
-    for picture, place, distance in zip(pictures, places, distances, strict=True):
-        beside += [picture, pixels[place]]
-        titles += ["made", f"nearest training picture\n{distance:.3f} away"]
-    return Figure(name="nearest", draw=lambda figure: figures.image_grid(figure, beside, titles=titles))
-
-
-def _odd(
-    pictures: NDArray[np.uint8], made: NDArray[np.float32], real: NDArray[np.float32], shown: int
-) -> Figure:
-    from models import figures
-    from sklearn.neighbors import NearestNeighbors
-
-    distances = NearestNeighbors(n_neighbors=1).fit(real).kneighbors(made)[0][:, 0]
-    worst = np.argsort(-distances, kind="stable")[:shown]
-    titles = [f"{distances[index]:.2f} from any held-out" for index in worst]
-    return Figure(
-        name="oddest",
-        draw=lambda figure: figures.image_grid(figure, list(pictures[worst]), titles=titles),
-    )
-
-
-def _map(real: NDArray[np.float32], made: NDArray[np.float32]) -> Figure:
-    """Both kinds in the two directions in which held-out pictures differ most: what is never made is bare."""
-    from sklearn.decomposition import PCA
-
-    plane = PCA(2, random_state=0).fit(real)
-
-    def draw(figure: Any) -> None:
-        figure.set_size_inches(6, 6)
-        axis = figure.subplots()
-        for points, name in ((plane.transform(real), "held out"), (plane.transform(made), "made")):
-            axis.scatter(*points.T, s=8, alpha=0.5, label=name)
-        axis.set_xlabel("first principal component of the judge's features")
-        axis.set_ylabel("second")
-        axis.legend()
-        figure.tight_layout()
-
-    return Figure(name="features", draw=draw)
-
-
-def _tiles(name: str, pictures: NDArray[np.uint8], *, columns: int = 8) -> Figure:
-    """Pictures side by side, as pixels, without titles: quick to draw after every epoch."""
-    count, height, width, channels = pictures.shape
-    columns = min(columns, count)
-    rows = -(-count // columns)
-    sheet = np.full((rows * (height + GAP), columns * (width + GAP), channels), 255, np.uint8)
-    for place, picture in enumerate(pictures):
-        top, left = place // columns * (height + GAP), place % columns * (width + GAP)
-        sheet[top : top + height, left : left + width] = picture
-
-    def draw(figure: Any) -> None:
-        scale = 0.03 if width < 48 else 0.015
-        figure.set_size_inches(sheet.shape[1] * scale, sheet.shape[0] * scale)
-        axis = figure.add_axes((0, 0, 1, 1))
-        axis.axis("off")
-        grey = channels == 1
-        axis.imshow(
-            sheet[..., 0] if grey else sheet, cmap="gray" if grey else None, vmin=0, vmax=255,
-            interpolation="nearest", aspect="auto",
-        )  # fmt: skip
-
-    return Figure(name=name, draw=draw)

@@ -1,8 +1,8 @@
 """Seeds in, pictures out: the code of an exported MLflow model that makes pictures from noise.
 
-Input: a column `seed` of whole numbers, 0 or above. Output, a row per seed in the same order: `image`, the bytes
-of a PNG; over HTTP base64 text. The same seed gives the same picture, beside whatever other rows. A row that is
-no seed stops the call, and the message names every such row: no row is ever answered by guess.
+Input: a column `seed` of whole numbers, 0 or above. Output, a row per seed in the same order: `image`, the
+bytes of a PNG; over HTTP base64 text. The same seed gives the same picture, beside whatever other rows. A row
+that is no seed stops the call, and the message names every such row: no row is ever answered by guess.
 """
 
 from __future__ import annotations
@@ -120,7 +120,8 @@ def example_of(
 def compare(
     answer: pd.DataFrame, outputs: Mapping[str, torch.Tensor], described: Mapping[str, Any]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The answer's pixels, and the program's nearest values to them within half a level, which a PNG rounds."""
+    """The answer's pixels, and beside them the program's, moved towards them by half a level at most, which
+    is what a PNG rounds away."""
     given = torch.stack([as_picture(each) for each in answer["image"]])
     (made,) = outputs.values()
     return given, torch.clamp(given, made - HALF_LEVEL, made + HALF_LEVEL)
@@ -136,7 +137,9 @@ def rows_of(files: Sequence[Path]) -> tuple[pd.DataFrame, list[Path]]:
             if not text or (number == 1 and text == "seed"):
                 continue
             if not text.isascii() or not text.isdigit() or int(text) > LARGEST:
-                raise ValueError(f"{file}, line {number}: a whole number is wanted as seed, not {text[:40]!r}")
+                raise ValueError(
+                    f"{file}, line {number}: a whole number is wanted as seed, not {text[:40]!r}"
+                )
             seeds.append(int(text))
             origin.append(file)
     return pd.DataFrame({"seed": pd.Series(seeds, dtype="int64")}), origin
