@@ -227,7 +227,7 @@ def of_kind(rows: pa.Table, kind: str) -> pa.Table:
 def matrix(rows: pa.Table) -> NDArray[np.float32]:
     """(N, D) features."""
     width = len(rows["features"][0])
-    return np.asarray(rows["features"].combine_chunks().flatten(), dtype=np.float32).reshape(-1, width)
+    return np.array(rows["features"].combine_chunks().flatten(), dtype=np.float32).reshape(-1, width)
 
 
 def score(rows: pa.Table, facts: Mapping[str, Any]) -> dict[str, float]:

@@ -1,9 +1,10 @@
-"""Pictures from noise: a folder of one's own through the chain, killed and resumed, judged by another network."""
+"""Pictures from noise: a folder of one's own through the chain, killed and resumed, judged by a classifier."""
 
 import base64
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,8 +29,6 @@ from tasks.predict import predict
 from tasks.workspace import Workspace, checkout
 from tests import pictures
 from tests.scratch import make_project, write_parameters
-
-LEARNING = ("download", "clean", "split", "fine_tune")
 
 
 def entry(**blocks: Any) -> dict[str, Any]:
@@ -70,25 +69,30 @@ def write_photographs(folder: Path, *, count: int = 40) -> None:
     pictures.draw("disc", 99, side=20).save(folder / "thumbnail.png")
 
 
-def prepare(folder: Path, **blocks: Any) -> Workspace:
-    """A project with a trained classifier and an entry that makes photographs, ready to train."""
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A trained classifier, and the whole chain of an entry that it judges; tests only read it."""
+    folder = tmp_path_factory.mktemp("made")
     pictures.write_folder(folder / "shapes")
     write_photographs(folder / "holiday")
-    parameters = pictures.parameters(shapes=pictures.entry(), photographs=entry(**blocks))
+    parameters = pictures.parameters(shapes=pictures.entry(), photographs=entry())
     workspace = checkout(make_project(folder / "project", parameters))
-    for stage in LEARNING:
+    for stage in STAGE_NAMES[:4]:
         run_stage(stage, "shapes", workspace=workspace)
-    for stage in LEARNING[:3]:
+    for stage in STAGE_NAMES:
         run_stage(stage, "photographs", workspace=workspace)
     return workspace
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """The whole chain run once; tests only read it."""
-    workspace = prepare(tmp_path_factory.mktemp("made"))
-    for stage in STAGE_NAMES[3:]:
-        run_stage(stage, "photographs", workspace=workspace)
+def ready(made: Workspace, folder: Path, **blocks: Any) -> Workspace:
+    """A copy of that project in which the photographs are split, and nothing has been learned from them."""
+    shutil.copytree(made.root, folder / "project", ignore=shutil.ignore_patterns("photographs"))
+    workspace = checkout(folder / "project")
+    for stage in STAGE_NAMES[:3]:
+        shutil.copytree(made.folder("photographs", stage), workspace.folder("photographs", stage))
+    write_parameters(
+        workspace.root, pictures.parameters(shapes=pictures.entry(), photographs=entry(**blocks))
+    )
     return workspace
 
 
@@ -102,7 +106,10 @@ def test_the_defaults_are_the_course_s() -> None:
     assert (settings.size, settings.batch_size, settings.wasserstein.critic_steps) == (64, 128, 5)
     assert settings.wasserstein.clamp == 0.01
     assert (settings.phases[0].epochs, settings.phases[0].rates) == (30, (2e-4,))
-    assert (settings.generator_optimiser.momentum_decay, settings.generator_optimiser.square_decay) == (0, 0.99)
+    assert (settings.generator_optimiser.momentum_decay, settings.generator_optimiser.square_decay) == (
+        0,
+        0.99,
+    )
 
 
 @pytest.mark.parametrize(
@@ -154,7 +161,9 @@ def test_the_distance_follows_from_the_predictions_alone(made: Workspace) -> Non
 
 def test_untrained_is_the_network_before_its_first_step(made: Workspace, tmp_path: Path) -> None:
     """A training whose steps are too small to matter leaves the distance where it was."""
-    idle = prepare(tmp_path, fine_tune={"phases": [{"epochs": 1, "rates": [1e-12], "schedule": "constant"}]})
+    idle = ready(
+        made, tmp_path, fine_tune={"phases": [{"epochs": 1, "rates": [1e-12], "schedule": "constant"}]}
+    )
     for stage in ("fine_tune", "evaluate"):
         run_stage(stage, "photographs", workspace=idle)
     still = read(idle, "evaluate", "metrics.json")["valid"]
@@ -220,7 +229,7 @@ def states(workspace: Workspace) -> list[tuple[str, int]]:
 
 
 def test_killed_between_turns_it_ends_in_the_same_bytes(made: Workspace, tmp_path: Path) -> None:
-    workspace = prepare(tmp_path)
+    workspace = ready(made, tmp_path)
     kills = 0
     for delay in (0.0, 0.05):  # seconds after the first sign of a new state
         before = states(workspace)
@@ -267,7 +276,7 @@ def test_without_a_judge_it_says_what_to_set(made: Workspace, judge: str, messag
 def test_it_goes_on_from_its_own_weights(made: Workspace, tmp_path: Path) -> None:
     start = str(made.folder("photographs", "fine_tune"))
     idle = {"phases": [{"epochs": 1, "rates": [1e-12], "schedule": "constant"}]}
-    further = prepare(tmp_path, starts_from=start, fine_tune=idle)
+    further = ready(made, tmp_path, starts_from=start, fine_tune=idle)
     run_stage("fine_tune", "photographs", workspace=further)
     from safetensors.torch import load_file
 

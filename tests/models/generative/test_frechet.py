@@ -13,7 +13,9 @@ from models.vision.classifier import build_classifier
 from models.vision.settings import NetworkSettings
 
 
-def trained(name: str = "resnet", *, channels: int = 1, size: int = 28, **network: Any) -> tuple[Any, Any, Any]:
+def trained(
+    name: str = "resnet", *, channels: int = 1, size: int = 28, **network: Any
+) -> tuple[Any, Any, Any]:
     """What a training of a classifier would have left, with random weights."""
     settings = {"network": {"name": name, **network}, "channels": channels, "size": size}
     facts = {"classes": ["a", "b", "c"], "mean": [0.5] * channels, "std": [0.25] * channels}
@@ -96,5 +98,7 @@ def test_judging_takes_no_gradient_and_no_training_mode() -> None:
 
 def test_what_is_no_classifier_is_refused() -> None:
     state, _, _ = trained()
-    with pytest.raises(ValueError, match=r"no trained image classifier lies there \(it says nothing of classes"):
+    with pytest.raises(
+        ValueError, match=r"no trained image classifier lies there \(it says nothing of classes"
+    ):
         build_judge(state, {}, {})

@@ -37,7 +37,9 @@ def predictor(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     made = seeds.Predictor()
     artifacts = {"signature": str(folder / "signature.json"), "program": str(folder / "program.pt2")}
     made.load_context(SimpleNamespace(artifacts=artifacts))
-    return SimpleNamespace(answer=lambda values: made.predict(None, pd.DataFrame({"seed": values})), module=module)
+    return SimpleNamespace(
+        answer=lambda values: made.predict(None, pd.DataFrame({"seed": values})), module=module
+    )
 
 
 def test_a_seed_is_a_picture_whatever_stands_beside_it(predictor: Any) -> None:
