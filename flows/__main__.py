@@ -161,12 +161,14 @@ def results() -> None:
 def predict(
     application: Application,
     paths: Annotated[list[Path], typer.Argument(metavar="FILE|FOLDER...", help="what to predict")],
+    into: Annotated[Path | None, typer.Option(help="folder for pictures that are answered")] = None,
 ) -> None:
-    """Answers of the exported model for files and folders, as CSV."""
+    """Answers of the exported model for files and folders, as CSV; pictures as base64 text, or into files."""
     with explained(f"predict {application}"):
         from tasks.predict import predict as answers
+        from tasks.predict import written
 
-        print(answers(application, paths).to_csv(index=False), end="")
+        print(written(answers(application, paths), into).to_csv(index=False), end="")
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,9 @@ from tasks.workspace import Workspace, checkout
 
 if TYPE_CHECKING:
     import pandas as pd
+
+PNG = b"\x89PNG\r\n\x1a\n"
+"""How the bytes of a PNG begin."""
 
 CHUNK = 32
 """Files read at once: bounds memory, however large a folder is."""
@@ -50,6 +54,31 @@ def predict(application: str, paths: Sequence[Path], workspace: Workspace | None
     if not tables:
         raise ValueError(f"none of {len(files)} files could be read; see the messages above")
     return pd.concat(tables, ignore_index=True)
+
+
+def written(table: pd.DataFrame, folder: Path | None = None) -> pd.DataFrame:
+    """The answers as text can hold them: bytes become files in `folder`, named by row and column, or base64."""
+    import pandas as pd
+
+    def told(row: int, column: str, value: object) -> object:
+        if not isinstance(value, bytes):
+            return value
+        if folder is None:
+            return base64.b64encode(value).decode()
+        suffix = ".png" if value.startswith(PNG) else ".bin"
+        path = folder / f"{row:06}-{column}{suffix}"
+        path.write_bytes(value)
+        return str(path)
+
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    columns = {
+        name: [told(row, str(name), value) for row, value in enumerate(values)]
+        if values.dtype == object
+        else values
+        for name, values in table.items()
+    }
+    return pd.DataFrame(columns, index=table.index)
 
 
 def find_files(paths: Sequence[Path], suffixes: frozenset[str]) -> Iterator[Path]:
