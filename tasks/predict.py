@@ -57,7 +57,7 @@ def predict(application: str, paths: Sequence[Path], workspace: Workspace | None
 
 
 def written(table: pd.DataFrame, folder: Path | None = None) -> pd.DataFrame:
-    """The answers as text can hold them: bytes become files in `folder`, named by row and column, or base64."""
+    """The answers as text can hold them: bytes become base64, or files of `folder` by row and column."""
     import pandas as pd
 
     def told(row: int, column: str, value: object) -> object:

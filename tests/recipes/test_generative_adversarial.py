@@ -1,9 +1,10 @@
-"""Pictures from noise: a folder of one's own through the chain, killed and resumed, judged by a classifier."""
+"""Pictures from noise: a folder of one's own through the chain, killed and resumed, then judged."""
 
 import base64
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,21 +15,29 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+import torch
+import yaml
 from PIL import Image
 from pydantic import ValidationError
+from safetensors.torch import load_file
+from sklearn.decomposition import PCA
 
+from data.examples import Items
+from models.generative.frechet import features_of, frechet_distance
 from recipes.evaluation import samples
 from recipes.generative_adversarial import RECIPE, AdversarialTraining
+from recipes.recipe import Subject
+from tasks.checkpoint import read_trained
 from tasks.export import load_model
-from tasks.parameters import load_parameters
+from tasks.parameters import load_parameters, read_application
 from tasks.pipeline import STAGE_NAMES, run_stage
 from tasks.predict import predict
 from tasks.workspace import Workspace, checkout
 from tests import pictures
-from tests.scratch import make_project, write_parameters
+from tests.scratch import ROOT, make_project, write_parameters
 
 
 def entry(**blocks: Any) -> dict[str, Any]:
@@ -100,6 +109,16 @@ def read(workspace: Workspace, stage: str, file: str) -> Any:
     return json.loads((workspace.folder("photographs", stage) / file).read_text())
 
 
+def subject_of(workspace: Workspace, name: str, settings: Any) -> Subject:
+    """What figures are made from, as far as pictures are concerned."""
+    items = Items(workspace.folder(name, "clean"), workspace.folder(name, "split"))
+    nothing: Any = None
+    return Subject(
+        network=nothing, items=items, facts={}, settings=settings, evaluation=nothing,
+        cache=workspace.state / "cache" / name, judge=nothing,
+    )  # fmt: skip
+
+
 def test_the_defaults_are_the_course_s() -> None:
     settings = AdversarialTraining()
     assert (settings.network.noise, settings.network.features, settings.network.extra_layers) == (100, 64, 1)
@@ -140,8 +159,6 @@ def test_one_file_of_weights_holds_both_networks_and_every_epoch_has_its_samples
     assert sorted(path.name for path in (folder / "samples").iterdir()) == [
         f"epoch-{number:03}.png" for number in (1, 2, 3)
     ]
-    from safetensors.torch import load_file
-
     names = load_file(folder / "weights.safetensors")
     assert {name.split(".")[0] for name in names} == {"generator", "critic"}
 
@@ -151,11 +168,11 @@ def test_the_distance_follows_from_the_predictions_alone(made: Workspace) -> Non
     metrics = read(made, "evaluate", "metrics.json")["valid"]
     rows = pq.read_table(folder / "predictions.parquet")
     assert RECIPE.score(rows, {}) == {name: metrics[name] for name in RECIPE.metrics}
-    kinds = pa.compute.value_counts(rows["kind"]).to_pylist()
+    kinds = pc.value_counts(rows["kind"]).to_pylist()
     assert {each["values"]: each["counts"] for each in kinds} == dict.fromkeys(
         ("real", "training", "made", "untrained"), 10
     )
-    picture = Image.open(io.BytesIO(rows.filter(pa.compute.equal(rows["kind"], "made"))["image"][0].as_py()))
+    picture = Image.open(io.BytesIO(rows.filter(pc.equal(rows["kind"], "made"))["image"][0].as_py()))
     assert (picture.mode, picture.size) == ("RGB", (28, 28))
 
 
@@ -186,15 +203,8 @@ def test_figures_and_tables_are_there(made: Workspace) -> None:
 
 
 def test_a_copy_would_be_found(made: Workspace) -> None:
-    from data.examples import Items
-    from recipes.recipe import Subject
-
     application, _ = load_parameters(made.root / "params.yaml").application("photographs")
-    subject = Subject(
-        network=None, items=Items(made.folder("photographs", "clean"), made.folder("photographs", "split")),
-        facts={}, settings=application.fine_tune, evaluation=None,
-        cache=made.state / "cache" / "photographs", judge=None,
-    )  # type: ignore[arg-type]  # fmt: skip
+    subject = subject_of(made, "photographs", application.fine_tune)
     known = samples.plain_pixels(subject, "train")
     shown = np.stack([known[7], 255 - known[3]])
     distances, places = samples.nearest(subject, shown)
@@ -278,9 +288,59 @@ def test_it_goes_on_from_its_own_weights(made: Workspace, tmp_path: Path) -> Non
     idle = {"phases": [{"epochs": 1, "rates": [1e-12], "schedule": "constant"}]}
     further = ready(made, tmp_path, starts_from=start, fine_tune=idle)
     run_stage("fine_tune", "photographs", workspace=further)
-    from safetensors.torch import load_file
-
     theirs, ours = (
         load_file(each.folder("photographs", "fine_tune") / "weights.safetensors") for each in (made, further)
     )
     assert np.allclose(ours["generator.1.weight"], theirs["generator.1.weight"], atol=1e-6)
+
+
+PAGE = (ROOT / "docs" / "data" / "generative.md").read_text()
+
+
+def test_the_page_s_entry_is_valid_and_its_reasons_are_those_that_are_given() -> None:
+    (block,) = re.findall(r"```yaml\n(.*?)```", PAGE, flags=re.DOTALL)
+    ((name, raw),) = yaml.safe_load(block).items()
+    _, recipe = read_application(name, raw)
+    assert recipe is RECIPE
+    for reason in ("too small", "truncated", "exact duplicate", "above the byte limit"):
+        assert f"`{reason}`" in PAGE
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, str]:
+    """The committed entry of this recipe in the sample edition, and the classifier that judges it."""
+    raw = yaml.safe_load((ROOT / "params.yaml").read_text())
+    name = next(
+        each for each, block in raw["applications"].items() if block["recipe"] == "generative_adversarial"
+    )
+    judge = Path(raw["applications"][name]["judge"]).parent.name
+    workspace = checkout(make_project(tmp_path_factory.mktemp("digits") / "project", raw))
+    for stage in STAGE_NAMES[:4]:
+        run_stage(stage, judge, workspace=workspace)
+    for stage in STAGE_NAMES[:5]:
+        run_stage(stage, name, workspace=workspace)
+    return workspace, name
+
+
+def test_in_the_sample_edition_the_distance_falls_five_fold_and_below_a_linear_model_s(
+    digits: tuple[Workspace, str],
+) -> None:
+    workspace, name = digits
+    folder = workspace.folder(name, "evaluate")
+    metrics = json.loads((folder / "metrics.json").read_text())["valid"]
+    assert metrics["frechet_ratio"] >= 5
+    assert metrics["frechet"] > metrics["frechet_training"]  # as near as real pictures it does not come
+
+    application, _ = load_parameters(workspace.root / "params.yaml").application(name)
+    subject = subject_of(workspace, name, application.fine_tune)
+    pixels = samples.plain_pixels(subject, "train")
+    flat = np.stack([pixels[index] for index in range(len(pixels))]).reshape(len(pixels), -1) / 255
+    linear = PCA(10, random_state=0).fit(flat)  # fewer and more components are further away
+    count = metrics["examples"] // 4
+    drawn = np.random.default_rng(0).normal(size=(count, 10)) * np.sqrt(linear.explained_variance_)
+    made = np.clip(linear.inverse_transform(drawn), 0, 1).reshape(count, *pixels[0].shape)
+    judge = samples.judge_of(read_trained(workspace.resolve(application.judge) / "weights.safetensors"))
+    features = features_of(judge, samples.as_floats((made * 255).astype(np.uint8)))
+    rows = pq.read_table(folder / "predictions.parquet")
+    real = torch.from_numpy(samples.matrix(samples.of_kind(rows, samples.REAL)))
+    assert metrics["frechet"] < frechet_distance(real, features) / 2
