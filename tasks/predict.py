@@ -6,6 +6,7 @@ import base64
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,14 +68,16 @@ def without_bytes(table: pd.DataFrame, folder: Path | None = None) -> pd.DataFra
             written[column] = [base64.b64encode(value).decode() for value in table[column]]
             continue
         folder.mkdir(parents=True, exist_ok=True)
-        names: dict[str, int] = {}
-        paths = []
+        paths: dict[Path, None] = {}
         for file, value in zip(table["file"], table[column], strict=True):
             stem = f"{column}-{Path(file).stem}"
-            names[stem] = names.get(stem, 0) + 1
-            number = f"-{names[stem]}" if names[stem] > 1 else ""
-            paths.append(folder / f"{stem}{number}{ending(value)}")
-            paths[-1].write_bytes(value)
+            path = folder / f"{stem}{ending(value)}"
+            for number in count(2):
+                if path not in paths:
+                    break
+                path = folder / f"{stem}-{number}{ending(value)}"
+            path.write_bytes(value)
+            paths[path] = None
         written[column] = list(map(str, paths))
     return written
 

@@ -15,6 +15,7 @@ from data.editions.archives import write_archive
 from data.editions.digits import write_digit
 from data.editions.drawing import Plane
 from data.editions.looks import Head, Thing, View, picture
+from data.editions.rooms import Room, furnish
 
 SEED = 20181022
 """Of every drawing (the day on which lesson 1 of the 2019 course was taught)."""
@@ -28,7 +29,7 @@ class Digit(BaseModel, frozen=True, extra="forbid", strict=True, use_attribute_d
     """Which one."""
 
 
-Look = Annotated[Head | Thing | Digit, Field(discriminator="draw")]
+Look = Annotated[Head | Thing | Digit | Room, Field(discriminator="draw")]
 
 
 class Edition(BaseModel, frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True):
@@ -74,6 +75,8 @@ class Pictures(Edition, frozen=True, extra="forbid", strict=True, use_attribute_
     """Pictures of any class, by a path of their own with `{number}`."""
     faults: str = ""
     """Part in which faults are planted; empty: none."""
+    thumbnail: int = Field(default=0, ge=0, le=64)
+    """Pixels a side of one more planted picture, which is too small; 0: none."""
     annotations: str = ""
     """Folder for Oxford's lists, trimaps and boxes; empty: none."""
     labels_csv: str = ""
@@ -98,7 +101,7 @@ class AddressLists(Edition, frozen=True, extra="forbid", strict=True, use_attrib
 
 
 def draw(
-    look: Head | Thing | Digit, settings: Edition, rng: np.random.Generator
+    look: Head | Thing | Digit | Room, settings: Edition, rng: np.random.Generator
 ) -> tuple[NDArray[np.uint8], Plane]:
     """One picture (H, W, C) uint8, and its subject's coverage."""
     side = int(rng.integers(settings.side[0], settings.side[1] + 1))
@@ -107,6 +110,8 @@ def draw(
         return pixels, pixels[..., 0] / 255
     longer = round(side * rng.uniform(1, settings.aspect))
     height, width = (longer, side) if rng.random() < 0.4 else (side, longer)
+    if isinstance(look, Room):
+        return furnish(look, rng, height=height, width=width)
     return picture(look, settings.view, rng, height=height, width=width)
 
 
@@ -187,6 +192,11 @@ def planted(settings: Pictures) -> Iterator[tuple[str, bytes]]:
     ]
     for number, (label, content) in enumerate(contents, start=901):
         yield named(label, number), content
+    if settings.thumbnail:
+        yield (
+            named(first, 920),
+            faults.encode(pixels(19)[: settings.thumbnail, : settings.thumbnail], settings.encoding),
+        )
     beside = Path(named(first, 914))
     yield beside.with_suffix(".mat").as_posix(), b"MATLAB 5.0 MAT-file\n"
     yield beside.with_name(f"nameless{beside.suffix}").as_posix(), faults.encode(pixels(9), settings.encoding)

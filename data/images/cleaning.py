@@ -35,8 +35,9 @@ PENDING_BYTES = 64 * 2**20
 class Labels(BaseModel, frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True):
     """Where the label of an image stands."""
 
-    from_: Literal["folder", "name", "csv"] = Field(default="folder", alias="from")
-    """`folder`: the name of the image's folder; `name`: part of its file name; `csv`: a row of a table."""
+    from_: Literal["folder", "name", "csv", "none"] = Field(default="folder", alias="from")
+    """`folder`: the name of the image's folder; `name`: part of its file name; `csv`: a row of a table;
+    `none`: no image has one."""
     level: int = Field(default=1, ge=1)
     """With `folder`: 1 is the folder that holds the image, 2 the one above, and so on."""
     pattern: str = ""
@@ -52,9 +53,10 @@ class Labels(BaseModel, frozen=True, extra="forbid", strict=True, use_attribute_
 
     @model_validator(mode="after")
     def _only_what_has_an_effect(self) -> "Labels":
-        used = {"folder": {"level"}, "name": {"pattern"}, "csv": {"file", "name", "label", "suffix"}}[
-            self.from_
-        ]
+        used = {
+            "folder": {"level"}, "name": {"pattern"}, "csv": {"file", "name", "label", "suffix"},
+            "none": set(),
+        }[self.from_]  # fmt: skip
         for setting in sorted(self.model_fields_set - used - {"from_"}):
             raise ValueError(f"{setting} has no effect with `from: {self.from_}`")
         if self.from_ == "name":
@@ -128,17 +130,17 @@ def image_schema() -> pa.Schema:
 
 
 def clean_images(
-    raw: Raw, block: ImageCleaning, *, workers: int | None = None
+    raw: Raw, block: ImageCleaning, *, labelled: bool = True, workers: int | None = None
 ) -> Iterator[dict[str, Any] | Reject]:
     """Rows of `image_schema` and rejects, in the archive's order whatever the number of threads.
 
     Beside the reasons of `read_image`: `no label`, `above the byte limit`, and `listed, but not in the
     archive` for rows of a table or list without a file. Files outside `images` are counted in
-    `raw.ignored` by folder. ValueError where no image is found, or none with a label.
+    `raw.ignored` by folder. `labelled`: ValueError where images are found, but none with a label.
     """
     places = _Places(raw, block)
     found = ((place, member) for member in raw.members() if (place := places.find(member)) is not None)
-    images = labelled = 0
+    images = with_label = 0
     for place, result in decode_in_order(found, max_pixels=block.max_pixels, workers=workers):
         if isinstance(result, Fault):
             yield Reject(place.item_id, result.reason, result.detail)
@@ -146,10 +148,10 @@ def clean_images(
             yield place
         else:
             images += 1
-            labelled += place.label is not None
+            with_label += place.label is not None
             yield place.row(result)
     yield from places.missing()
-    if images and not labelled:
+    if images and labelled and not with_label:
         raise ValueError(
             f"none of the {images} images has a label; look at clean.labels and clean.unlabelled"
         )
@@ -273,9 +275,11 @@ class _Places:
             if row is not None and len(row.labels) > 1:
                 return Reject(name, "two labels", f"{block.labels.file} says {' and '.join(row.labels)}")
             label = row.labels[0] if row is not None and row.labels else self._from_path(path)
-            if not label:
+            if not label and block.labels.from_ != "none":
                 return Reject(name, "no label", self._why_no_label(path))
-        return _Place(item_id=name, label=label, part=part, group=group, time=row.time if row else None)
+        return _Place(
+            item_id=name, label=label or None, part=part, group=group, time=row.time if row else None
+        )
 
     def _from_path(self, path: PurePosixPath) -> str:
         labels = self.block.labels

@@ -1,13 +1,15 @@
 """Files and folders in, a table out; what does not fit is named, and nothing at all is an error."""
 
+import base64
 import json
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.predict import predict
+from tasks.predict import predict, written
 from tasks.workspace import Workspace, checkout
 from tests import colours
 
@@ -96,3 +98,14 @@ def test_predicting_leaves_the_export_as_it_was(
     predict("colours", [photographs], exported)
     assert sorted(folder.rglob("*")) == before
     assert json.loads((folder / "signature.json").read_text())["labels"] == list(colours.CLASSES)
+
+
+def test_bytes_become_text_or_files(tmp_path: Path) -> None:
+    picture = next(each for each in colours.pictures().values() if each.startswith(b"\x89PNG"))
+    table = pd.DataFrame({"file": ["a", "b"], "image": [picture, b"other"], "score": [0.5, 1.0]})
+    told = written(table)
+    assert base64.b64decode(told["image"][0]) == picture
+    assert told[["file", "score"]].equals(table[["file", "score"]])
+    kept = written(table, tmp_path / "made")
+    assert [Path(each).name for each in kept["image"]] == ["000000-image.png", "000001-image.bin"]
+    assert Path(kept["image"][0]).read_bytes() == picture

@@ -48,7 +48,7 @@ def test_published_facts() -> None:
     assert pets.addresses[0].endswith("/fast-ai-imageclas/oxford-iiit-pet.tgz")
     assert (pets.bytes, str(pets.digest)) == (811706944, "md5_first_mib e4db5c768afd933bb91f5f594d7417a4")
     asked = {path.stem for path in FILES if load_source(path).non_commercial}
-    assert {"dogs_vs_cats", "camvid", "camvid_tiny", "carvana"} <= asked
+    assert {"dogs_vs_cats", "camvid", "camvid_tiny", "carvana", "lsun_bedrooms"} <= asked
 
 
 @pytest.mark.parametrize(

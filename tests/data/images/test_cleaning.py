@@ -171,6 +171,15 @@ def test_no_label_at_all_is_an_error(tmp_path: Path) -> None:
         cleaned(tmp_path, images("t/1.png", "t/2.png"), unlabelled=["t"])
 
 
+def test_images_that_have_no_label_are_wanted_by_some(tmp_path: Path) -> None:
+    files = images("top.png", "a/1.png", "b/c/2.png")
+    block = ImageCleaning.model_validate({"labels": {"from": "none"}, "parts": {"a": "valid"}})
+    rows = list(clean_images(raw_of(tmp_path, {"x.tgz": tar_of(files)}), block, labelled=False))
+    assert [row["label"] for row in rows if not isinstance(row, Reject)] == [None] * 3
+    with pytest.raises(ValueError, match="none of the 3 images has a label"):
+        cleaned(tmp_path / "wanted", files, labels={"from": "none"})
+
+
 @pytest.mark.parametrize(
     ("block", "message"),
     [
@@ -178,7 +187,7 @@ def test_no_label_at_all_is_an_error(tmp_path: Path) -> None:
         ({"labels": {"from": "name", "pattern": "a"}}, "exactly one group in parentheses, it has 0"),
         ({"labels": {"from": "folder", "pattern": "(a)"}}, "pattern has no effect with `from: folder`"),
         ({"labels": {"from": "csv"}}, "needs `file`"),
-        ({"labels": {"from": "moon"}}, "'folder', 'name' or 'csv'"),
+        ({"labels": {"from": "moon"}}, "'folder', 'name', 'csv' or 'none'"),
         ({"time": "when"}, "no effect without"),
         ({"group": {}}, "either pattern or column"),
         ({"parts": {"train": "training"}}, "'train', 'valid' or 'test'"),
