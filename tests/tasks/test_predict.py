@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.predict import predict
+from tasks.predict import predict, without_bytes
 from tasks.workspace import Workspace, checkout
 from tests import colours
 
