@@ -65,12 +65,12 @@ STAGES = (
     Stage(
         name="evaluate",
         reads=("clean", "split", "fine_tune"),
-        paths=("${item.judge}", RECIPE),
+        paths=("${item.judge}", RECIPE, "recipes/evaluation"),
         outs=("predictions.parquet", "corrections.csv", "provenance.json", "figures", "tables"),
         metrics=("metrics.json",),
         plots=("plots/curves", "plots/confusion"),
     ),
-    Stage(name="export", reads=("fine_tune", "evaluate"), paths=(RECIPE,)),
+    Stage(name="export", reads=("fine_tune", "evaluate"), paths=(RECIPE, "tasks/predictors")),
 )
 
 STAGE_NAMES = tuple(stage.name for stage in STAGES)
