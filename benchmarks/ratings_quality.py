@@ -38,8 +38,8 @@ PEER/bin/python benchmarks/ratings_quality.py peer FOLDER
 Every pair saw the same training rows and was judged on the same validation rows. Two things differ by design.
 fastai's loader draws training rows with replacement, so an epoch shows about 63 % of them, some several
 times; ours shows each once. Users and items that occur in validation rows only are a random, untrained row in
-fastai; here they are the mean of the trained rows, and much of the difference may come from there. So rows of
-which training has seen both user and item are compared apart."""
+fastai; here they are the mean of the trained rows. So that this does not stand for quality, rows of which
+training has seen both user and item are compared apart."""
 
 
 def write_rows(application: str, folder: Path) -> None:
