@@ -38,8 +38,8 @@ PEER/bin/python benchmarks/ratings_quality.py peer FOLDER
 Every pair saw the same training rows and was judged on the same validation rows. Two things differ by design.
 fastai's loader draws training rows with replacement, so an epoch shows about 63 % of them, some several
 times; ours shows each once. Users and items that occur in validation rows only are a random, untrained row in
-fastai; here they are the mean of the trained rows, and much of the difference may come from there. So rows of
-which training has seen both user and item are compared apart."""
+fastai; here they are the mean of the trained rows. So that this does not stand for quality, rows of which
+training has seen both user and item are compared apart."""
 
 
 def write_rows(application: str, folder: Path) -> None:
@@ -166,22 +166,26 @@ def lines_of(folders: Sequence[Path]) -> Iterator[str]:
         data, settings = found["data"], found["settings"]
         (phase,) = settings["phases"]
         yield f"\n## {found['application']}\n"
-        extent = data["extent_note"] or data["extent"]
+        extent = data["extent_note"].split(";")[0] or data["extent"]
         yield f"Data: {data['title']}; {data['rows']:,} ratings; extent: {extent}.\n"
         yield (
             f"Both: dot product with biases, {settings['network']['factors']} factors, range"
             f" {settings['network']['y_range']}, {phase['epochs']} epochs one-cycle at {phase['rates'][0]:g},"
             f" batches of {settings['batch_size']}, weight decay {settings['optimiser']['weight_decay']:g}.\n"
         )
-        yield "| seed | ours | fastai | difference | known rows: ours | fastai | difference |"
-        yield "| --- | --- | --- | --- | --- | --- | --- |"
-        columns = ("ours", "fastai", "difference", "ours_known", "fastai_known", "difference_known")
+        columns = ["ours", "fastai", "difference"]
+        if "difference_known" in found:
+            columns += ["ours_known", "fastai_known", "difference_known"]
+        heads = [name.replace("_known", ", known rows") for name in columns]
+        yield f"| seed | {' | '.join(heads)} |\n|{' --- |' * (len(columns) + 1)}"
         means = {name: statistics.fmean(run[name] for run in found["runs"]) for name in columns}
         for run in [*found["runs"], {"seed": "mean", **means}]:
             cells = (f"{run[name]:{'+' if 'diff' in name else ''}.4f}" for name in columns)
             yield f"| {run['seed']} | {' | '.join(cells)} |"
         yield ""
         for name, what in (("difference", "all rows"), ("difference_known", "rows of known users and items")):
+            if name not in found:
+                continue
             error, fine = found[name]["standard_error"], found[name]["no_worse"]
             said = f"{error:.4f}" if error is not None else "not known from one seed"
             verdict = "no worse" if fine else "not shown to be no worse"
