@@ -71,7 +71,9 @@ class Car:
         canvas.pixels += 0.6 * (self.wall - canvas.pixels)
         floor = drawing.soft(0.05 - frame.y, frame.pixel) * 0.8
         canvas.paint(floor, self.floor * (0.8 + 0.4 * drawing.noise(frame, rng, 5.0)[..., None]))
-        part = frame.moved(*rng.uniform(-0.12, 0.12, 2), size=rng.uniform(0.95, 1.15))
+        # further from the middle than the published ones: the place alone must not tell
+        x, y = rng.uniform(-0.6, 0.6), rng.uniform(-0.45, 0.15)
+        part = frame.moved(x, y, size=rng.uniform(0.7, 1.15))
         covered = self._paint(canvas, part, 2 * np.pi * (number - 1) / VIEWS)
         drawing.light(canvas, rng)
         return canvas.finish(), (covered > 0.5).astype(np.uint8)

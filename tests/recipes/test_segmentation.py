@@ -187,12 +187,16 @@ STREETS, TURNTABLE = "camvid", "carvana"
 
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """The committed sample edition of both kinds of drawing, split."""
+    """The committed sample edition of both kinds of drawing, split, and the network that they start from."""
     parameters = yaml.safe_load((ROOT / "params.yaml").read_text())
     workspace = checkout(make_project(tmp_path_factory.mktemp("sample") / "project", parameters))
     for application in (STREETS, TURNTABLE):
         for stage in ("download", "clean", "split"):
             run_stage(stage, application, workspace=workspace)
+    entry, _ = load_parameters(workspace.root / "params.yaml").application(STREETS)
+    start = Path(entry.starts_from).parts[1]
+    for stage in ("download", "clean", "split", "fine_tune"):
+        run_stage(stage, start, workspace=workspace)
     return workspace
 
 
@@ -211,7 +215,7 @@ def part(workspace: Workspace, application: str, name: str) -> tuple[np.ndarray,
 
 
 def learned(workspace: Workspace, application: str, *, shuffled: bool = False, **changes: Any) -> float:
-    """Pixel accuracy after training with the committed settings from random weights."""
+    """Pixel accuracy after training with the committed settings and start."""
     entry, _ = load_parameters(workspace.root / "params.yaml").application(application)
     settings = SegmentationTraining.model_validate(
         {**entry.fine_tune.model_dump(exclude_unset=True), "threads": 1, **changes}
@@ -232,6 +236,8 @@ def learned(workspace: Workspace, application: str, *, shuffled: bool = False, *
 
     torch.manual_seed(settings.seed)
     network = RECIPE.network(settings, learning.facts)
+    weights = load_file(workspace.root / entry.starts_from / "weights.safetensors")
+    RECIPE.start(network, Trained(state=weights, facts={}, settings={}), learning.facts)
     history = fit(RECIPE.phases(settings, network, learning, None), loaders, seed=settings.seed)
     return float(history.rows[-1]["pixel_accuracy"])
 
