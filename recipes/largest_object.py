@@ -109,9 +109,11 @@ def learning(
         boxes.open_part, items, classes=facts["classes"], settings=settings, cache=cache,
         only_largest=only_largest,
     )  # fmt: skip
-    return Learning(
-        loaders=lambda phase: (opened(part="train"), opened(part="valid")), facts={**facts, **statistics}
-    )
+
+    def loaders(phase: Phase) -> tuple[Any, Any]:
+        return opened(part="train"), opened(part="valid")
+
+    return Learning(loaders=loaders, facts={**facts, **statistics})
 
 
 def network(settings: LargestTraining, facts: Mapping[str, Any]) -> nn.Module:
@@ -161,12 +163,11 @@ def signature(
 
     shape = (2, settings.channels, settings.size, settings.size)
     example = torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(0)).float() / 255
-    options = {"size": settings.size, "channels": settings.channels, "resize": "squish"}
     return Program(
         module=Answered(module).eval(),
         example={"images": example},
         outputs=("box", "probabilities"),
-        preprocess={"kind": "image_largest", **options},
+        preprocess={"kind": "image_largest", "size": shape[2], "channels": shape[1], "resize": "squish"},
         labels=tuple(facts["classes"]),
     )
 
@@ -195,8 +196,5 @@ RECIPE = Recipe(
     review=largest.review,
     interpret=largest.interpret,
     signature=signature,
-    limits=(
-        "It always answers with one box and one of its classes, also for a picture that shows none of them.",
-        "Where two things are equally large, the answer may lie between both.",
-    ),
+    limits=("It always answers with one box and one of its classes, whatever the picture shows.",),
 )

@@ -7,19 +7,20 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 from sklearn.linear_model import LogisticRegression
 
 from data.examples import Items
 from data.images.boxes import largest
 from models.fit import fit
 from recipes.largest_object import RECIPE, LargestTraining
-from recipes.recipe import Subject
+from recipes.recipe import Subject, Trained
 from tasks.parameters import load_parameters
 from tasks.pipeline import run_stage
 from tasks.workspace import Workspace, checkout
 from tests.scratch import ROOT, make_project
 
-NAME = "voc_largest"
+NAME, START = "voc_largest", "shapes"
 
 
 def test_the_defaults_are_the_course_s() -> None:
@@ -36,17 +37,20 @@ def test_the_largest_counts_and_the_first_of_equals() -> None:
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """The committed sample edition, divided."""
+    """The committed sample edition, divided, with the network of the drawn shapes that it starts from."""
     parameters = yaml.safe_load((ROOT / "params.yaml").read_text())
-    entries = {"applications": {NAME: parameters["applications"][NAME]}, "weights": {}}
+    chosen = {name: parameters["applications"][name] for name in (START, NAME)}
+    entries = {"applications": chosen, "weights": {}}
     workspace = checkout(make_project(tmp_path_factory.mktemp("drawn") / "project", parameters | entries))
-    for stage in ("download", "clean", "split"):
-        run_stage(stage, NAME, workspace=workspace)
+    for name in chosen:
+        for stage in ("download", "clean", "split"):
+            run_stage(stage, name, workspace=workspace)
+    run_stage("fine_tune", START, workspace=workspace)
     return workspace
 
 
 def learned(workspace: Workspace, *, shuffled: bool = False, **changes: Any) -> dict[str, float]:
-    """Metrics on the validation part after training with the committed settings, from random weights."""
+    """Metrics on the validation part after training with the committed settings."""
     entry, _ = load_parameters(workspace.root / "params.yaml").application(NAME)
     block = {**entry.fine_tune.model_dump(exclude_unset=True), **changes}
     settings = LargestTraining.model_validate(block)
@@ -64,6 +68,8 @@ def learned(workspace: Workspace, *, shuffled: bool = False, **changes: Any) -> 
 
     torch.manual_seed(settings.seed)
     network = RECIPE.network(settings, learning.facts)
+    shapes = load_file(workspace.folder(START, "fine_tune") / "weights.safetensors")
+    RECIPE.start(network, Trained(state=shapes, facts={}, settings={}), learning.facts)
     phases = RECIPE.phases(settings, network, learning, None)
     fit(phases, loaders, seed=settings.seed, clip=settings.clip, channels_last=True)
     subject = Subject(

@@ -99,6 +99,7 @@ def test_check_by_each_digest(datasets: Path) -> None:
         Digest(sha256=whole),
         Digest(sha256_prefix=whole[:8]),
         Digest(md5_first_mib="2dbc7ec6f9259b583af0072c55816a88"),
+        Digest(md5="b0db05cc04c66c712f0a921defdf84a5"),
     ):
         assert check(path, path.name, digest, 3214948) == whole
     with pytest.raises(
