@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.predict import predict, written
+from tasks.predict import predict, without_bytes
 from tasks.workspace import Workspace, checkout
 from tests import colours
 
@@ -102,10 +102,10 @@ def test_predicting_leaves_the_export_as_it_was(
 
 def test_bytes_become_text_or_files(tmp_path: Path) -> None:
     picture = next(each for each in colours.pictures().values() if each.startswith(b"\x89PNG"))
-    table = pd.DataFrame({"file": ["a", "b"], "image": [picture, b"other"], "score": [0.5, 1.0]})
-    told = written(table)
+    table = pd.DataFrame({"file": ["x/a.txt", "y/a.txt"], "image": [picture, b"other"], "score": [0.5, 1.0]})
+    told = without_bytes(table)
     assert base64.b64decode(told["image"][0]) == picture
     assert told[["file", "score"]].equals(table[["file", "score"]])
-    kept = written(table, tmp_path / "made")
-    assert [Path(each).name for each in kept["image"]] == ["000000-image.png", "000001-image.bin"]
+    kept = without_bytes(table, tmp_path / "made")
+    assert [Path(each).name for each in kept["image"]] == ["image-a.png", "image-a.bin"]
     assert Path(kept["image"][0]).read_bytes() == picture
