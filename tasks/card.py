@@ -23,7 +23,7 @@ MEANING = {
     "subset": "A **subset** of the published data: figures are not comparable with those on the whole.",
     "stand-in": "A **stand-in** for the published data: figures are not comparable with those on it.",
     "generated": "**Generated** data in the published layout: figures prove that the code runs and"
-    " learns, and say nothing about quality on photographs or anything else that is real.",
+    " learns, and say nothing about quality on anything that is real.",
     "own": "The user's own data.",
 }
 """What each extent of the data allows to conclude."""

@@ -1,5 +1,6 @@
 """Repeat split, fine_tune and evaluate over seeds or folds in side workspaces, and record what came out."""
 
+import hashlib
 import json
 import os
 import platform
@@ -12,6 +13,7 @@ from typing import Any
 
 import psutil
 
+from tasks.checkpoint import digest_of, file_digest, weights_file
 from tasks.fine_tune import write_json
 from tasks.parameters import Parameters, load_parameters
 from tasks.pipeline import STAGE_NAMES, run_stage
@@ -20,6 +22,9 @@ from tasks.workspace import Workspace, checkout
 OWN = ("split", "fine_tune", "evaluate")
 """Stages that each repetition runs itself; the cleaned examples are the checkout's."""
 
+RECORD = "run.json"
+"""A finished run, in the folder of its side workspace."""
+
 VERSIONS = ("torch", "torchvision", "numpy", "pillow", "practicum")
 
 
@@ -27,8 +32,9 @@ def repeat(application: str, *, seeds: int = 0, folds: int = 0, workspace: Works
     """Run `seeds` repetitions with a split each, or `folds` parts of a cross-validation.
 
     The settings are those of `params.yaml`; seed i replaces `split.seed` and `fine_tune.seed`. Writes
-    `docs/results/APP.json`: the data and its extent, hardware, versions, every run. ValueError unless
-    exactly one of both numbers is given, with at least two runs.
+    `docs/results/APP.json`: the data and its extent, hardware, versions, every run. A run that was finished
+    before, from the same data, settings and code, is taken as it stands. ValueError unless exactly one of
+    both numbers is given, with at least two runs.
     """
     if bool(seeds) == bool(folds) or max(seeds, folds) < 2:
         raise ValueError("give either --seeds N or --folds K, with at least 2 of them")
@@ -41,16 +47,25 @@ def repeat(application: str, *, seeds: int = 0, folds: int = 0, workspace: Works
         changes = {"split": {"folds": folds, "fold": number}} if folds else seeded(number + 1)
         side = workspace.side(f"repeat/{application}/{number}", own=OWN, stages=STAGE_NAMES)
         changed = with_changes(parameters, application, changes)
-        seconds = {
-            stage: run_stage(stage, application, workspace=side, parameters=changed, door="repeat").seconds
-            for stage in OWN
-        }
         folder = side.folder(application, "evaluate")
-        metrics = json.loads((folder / "metrics.json").read_text())
-        split = json.loads((folder / "provenance.json").read_text())["split"]
-        part = metrics.get("valid") or metrics["test"]
-        runs.append({**changes, "metrics": part, "parts": split["parts"], "seconds": seconds})
-        reached = f"{recipe.metrics[0]} {part[recipe.metrics[0]]:.4f}"
+        record = side.state / RECORD
+        same = identity(workspace, application, changed)
+        held = json.loads(record.read_text()) if record.is_file() else {}
+        if held.get("identity") != same or not folder.is_dir():
+            seconds = {
+                stage: run_stage(
+                    stage, application, workspace=side, parameters=changed, door="repeat"
+                ).seconds
+                for stage in OWN
+            }
+            metrics = json.loads((folder / "metrics.json").read_text())
+            split = json.loads((folder / "provenance.json").read_text())["split"]
+            part = metrics.get("valid") or metrics["test"]
+            run = {**changes, "metrics": part, "parts": split["parts"], "seconds": seconds}
+            held = {"identity": same, "run": run}
+            write_json(record, held)
+        runs.append(held["run"])
+        reached = f"{recipe.metrics[0]} {runs[-1]['metrics'][recipe.metrics[0]]:.4f}"
         print(f"{application} {number + 1} of {folds or seeds}: {reached}", flush=True)
     provenance = json.loads((folder / "provenance.json").read_text())
     course = entry.export.course
@@ -79,6 +94,24 @@ def repeat(application: str, *, seeds: int = 0, folds: int = 0, workspace: Works
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, result)
     return path
+
+
+def identity(workspace: Workspace, application: str, parameters: Parameters) -> str:
+    """sha256 over what a run depends on: its entry, the cleaned examples, other networks and its code."""
+    entry, _ = parameters.application(application)
+    provenance = json.loads((workspace.folder(application, "clean") / "provenance.json").read_text())
+    others = {
+        field: digest_of(weights_file(workspace, application, entry, field))
+        for field in ("starts_from", "judge")
+    }
+    folders = (workspace.root / "models" / entry.family, workspace.root / "recipes" / "evaluation")
+    code = [
+        workspace.root / "recipes" / f"{entry.recipe}.py",
+        workspace.root / "models" / "engine_version.txt",
+        *(file for folder in folders for file in sorted(folder.rglob("*.py"))),
+    ]
+    facts = [parameters.applications[application], provenance["content"], others, *map(file_digest, code)]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def require_clean(workspace: Workspace, application: str) -> None:

@@ -43,7 +43,7 @@ def make(block: dict[str, Any] | None = None, **changes: Any) -> str:
         "| title | Drawn colours \\| twelve |",
         f"`sha256:{'ab' * 32}`",
         f"`{'cd' * 32}`",
-        "say nothing about quality on photographs",
+        "say nothing about quality on anything that is real",
         "| valid | 8 |",
         "Method: stratified.",
         "Leak gate: **passed**; leaks found: none; pairs that look alike",

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tasks.parameters import load_parameters
 from tasks.pipeline import run_stage
-from tasks.repeat import repeat, spread
+from tasks.repeat import identity, repeat, spread, with_changes
 from tasks.results import measured, read_results, results_page, table
 from tasks.workspace import Workspace, checkout
 from tests import pictures
@@ -50,6 +51,20 @@ def test_every_run_is_written_down(repeated: tuple[Workspace, dict[str, object]]
     sides = [workspace.state / "side" / "repeat" / "shapes" / str(number) for number in range(2)]
     splits = [(side / "artifacts/shapes/split/split.parquet").read_bytes() for side in sides]
     assert splits[0] != splits[1], "each seed draws a split of its own"
+
+
+def test_a_finished_run_is_not_made_again(repeated: tuple[Workspace, dict[str, object]]) -> None:
+    workspace, result = repeated
+    assert json.loads(repeat("shapes", seeds=2, workspace=workspace).read_text())["runs"] == result["runs"]
+
+
+def test_other_settings_make_the_runs_anew(repeated: tuple[Workspace, dict[str, object]]) -> None:
+    workspace, _ = repeated
+    parameters = load_parameters(workspace.root / "params.yaml")
+    before = identity(workspace, "shapes", parameters)
+    assert identity(workspace, "shapes", parameters) == before
+    other = with_changes(parameters, "shapes", {"fine_tune": {"seed": 9}})
+    assert identity(workspace, "shapes", other) != before
 
 
 def test_the_page_and_the_table_are_made_from_it(repeated: tuple[Workspace, dict[str, object]]) -> None:
