@@ -48,6 +48,12 @@ def run(job: Job) -> Receipt:
         book.flush()
     labels = index.labels(without=late)
     rows_left = len(index) - len(late)
+    relabelled = corrections.counts()["relabel"]
+    if relabelled and labels.total() <= relabelled < rows_left:
+        raise ValueError(
+            f"{corrections.file} relabels {relabelled} examples, but no other example has a label: what is"
+            " learned here stands elsewhere; `delete` is the only action that has an effect"
+        )
     _check(rows_left, labels, rejects)
     drop_rows(job.output, late.rows())
     content = content_digest(job.output)

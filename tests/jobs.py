@@ -6,6 +6,7 @@ import tarfile
 import zipfile
 from collections.abc import Mapping
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,14 @@ from tasks.workspace import Workspace
 NAME = "app"
 
 
-def image_recipe() -> Recipe:
-    """A recipe that can clean images, and nothing else."""
+def image_recipe(*, labelled: bool = True) -> Recipe:
+    """A recipe that can clean images, and nothing else; `labelled`: they must have labels."""
 
     def never(*_: Any) -> Any:
         raise AssertionError("clean and split ask for nothing but rows")
 
     questions: dict[str, Any] = {field.name: never for field in fields(Recipe)}
-    return Recipe(**{**questions, "schema": image_schema, "clean": clean_images})
+    return Recipe(**{**questions, "schema": image_schema, "clean": partial(clean_images, labelled=labelled)})
 
 
 def publish(folder: Path, files: Mapping[str, bytes | Path]) -> Path:
@@ -59,12 +60,14 @@ class Chain:
     """One application below `root` whose clean and split run as in the project."""
 
     def __init__(
-        self, root: Path, files: Mapping[str, bytes | Path], *, corrections: str = "", **block: Any
-    ) -> None:
+        self, root: Path, files: Mapping[str, bytes | Path], *, corrections: str = "",
+        labelled: bool = True, **block: Any,
+    ) -> None:  # fmt: skip
         self.workspace = Workspace(root=root, artifacts=root / "artifacts", state=root / ".practicum")
         publish(self.workspace.folder(NAME, "download"), files)
         (root / "corrections.csv").write_text(corrections)
         self.cleaning = ImageCleaning.model_validate(block)
+        self.recipe = image_recipe(labelled=labelled)
 
     def clean(self) -> Receipt:
         return self._run("clean", SplitBlock())
@@ -87,7 +90,7 @@ class Chain:
         )  # fmt: skip
         with self.workspace.writing(self.folder(stage)) as output:
             job = Job(
-                stage=find_stage(stage), application=NAME, entry=entry, recipe=image_recipe(),
+                stage=find_stage(stage), application=NAME, entry=entry, recipe=self.recipe,
                 parameters=Parameters(edition="sample", applications={}), workspace=self.workspace,
                 output=output, door="command",
             )  # fmt: skip

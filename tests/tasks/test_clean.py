@@ -101,6 +101,15 @@ FILES = {
 }
 
 
+def test_relabelling_what_has_no_labels_is_refused(tmp_path: Path) -> None:
+    chain = Chain(
+        tmp_path, {"x.zip": zip_of(FILES)}, corrections="item_id,action,label\na/1.png,relabel,b\n",
+        labelled=False, labels={"from": "none"},
+    )  # fmt: skip
+    with pytest.raises(ValueError, match=r"relabels 1 examples, but no other example has a label"):
+        chain.clean()
+
+
 def test_corrections_delete_and_relabel_before_copies_are_judged(tmp_path: Path) -> None:
     files = {**FILES, "b/copy.png": FILES["a/0.png"], "a/broken.png": b"?"}
     corrections = (
