@@ -174,11 +174,11 @@ def check(folder: Path, program: Program, predictor: ModuleType, *, tolerance: f
 
 
 def as_json(answer: DataFrame) -> list[dict[str, Any]]:
-    """The rows of an answer as a server sends them: bytes as base64 text."""
+    """The rows of an answer as MLflow's server sends them: bytes as base64 text in lines."""
     records: list[dict[Any, Any]] = answer.to_dict(orient="records")
     return [
         {
-            name: base64.b64encode(value).decode() if isinstance(value, bytes) else value
+            name: base64.encodebytes(value).decode() if isinstance(value, bytes) else value
             for name, value in record.items()
         }
         for record in records
