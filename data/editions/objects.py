@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +20,11 @@ from data.editions.looks import Head, Thing, paint_head, paint_thing
 SEED = 20180409
 """Of every drawing (the week in which lesson 8 of the 2018 course was taught)."""
 
-KINDS = (
+Kind = Literal[
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
     "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
-)  # fmt: skip
+]  # fmt: skip
+KINDS: tuple[str, ...] = get_args(Kind)
 """VOC's classes in the order of their ids: categories and lists name all of them, drawn or not."""
 
 TRIES = 30
@@ -46,7 +47,7 @@ class Objects(BaseModel, frozen=True, extra="forbid", strict=True, use_attribute
     """VOC's folders with an XML per picture, or fastai's with a JSON per part."""
     folder: str
     """What all names begin with, e.g. `VOCdevkit/VOC2007`."""
-    classes: Annotated[dict[Literal[KINDS], Look], Field(min_length=2)]  # type: ignore[valid-type]
+    classes: Annotated[dict[Kind, Look], Field(min_length=2)]
     """What each class looks like."""
     parts: Annotated[
         dict[Literal["train", "valid", "test"], Annotated[int, Field(ge=1)]], Field(min_length=1)

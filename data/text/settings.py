@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Literal, Self, TypedDict
 
 from pydantic import BaseModel, Field, model_validator
+
+
+class Options(TypedDict):
+    """The keyword arguments of `rules.tokenise`."""
+
+    tokenizer: str
+    separator: str
+    begin: bool
+    lower: bool
 
 
 class Tokenizer(BaseModel, frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True):
@@ -29,7 +38,7 @@ class Tokenizer(BaseModel, frozen=True, extra="forbid", strict=True, use_attribu
             raise ValueError(f"separator has no effect with `name: {self.name}`")
         return self
 
-    def options(self) -> dict[str, str | bool]:
+    def options(self) -> Options:
         """The keyword arguments of `rules.tokenise`, also as JSON in an exported model."""
         begin = self.name == "words" if self.begin is None else self.begin
         return {"tokenizer": self.name, "separator": self.separator, "begin": begin, "lower": self.lower}

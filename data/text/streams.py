@@ -57,7 +57,8 @@ class Streams:
         cuts = self._cuts(random)
         read, follow = (self._rows(text[:-1], 0), self._rows(text[1:], NOTHING))
         for begin, end in zip(cuts[start:-1], cuts[start + 1 :], strict=True):
-            yield tuple(torch.from_numpy(each[:, begin:end].copy()) for each in (read, follow))  # type: ignore[misc]
+            here = np.s_[:, begin:end]
+            yield torch.from_numpy(read[here].copy()), torch.from_numpy(follow[here].copy())
 
     def _rows(self, text: Codes, filling: int) -> Codes:
         """(streams, reach), filled up behind the text's end."""

@@ -132,7 +132,7 @@ def _build(items: Items, parts: Sequence[str], tokenizer: Tokenizer, folder: Pat
     """Write `documents.arrow` (one list of codes a document, one record batch) and `words.arrow`."""
     places: dict[str, int] = {}
     codes, offsets = array("i"), array("q", [0])
-    for document in tokenise(read_texts(items, parts), **tokenizer.options()):  # type: ignore[arg-type]
+    for document in tokenise(read_texts(items, parts), **tokenizer.options()):
         codes.extend([places.setdefault(token, len(places)) for token in document])
         offsets.append(len(codes))
     runs = pa.LargeListArray.from_arrays(
