@@ -18,7 +18,7 @@ from data.images.cleaning import ImageCleaning, clean_images, image_schema
 from data.images.settings import Augmentation
 from models.settings import ExportSettings, OptimiserSettings, PhaseSettings
 from models.vision.settings import NetworkSettings
-from recipes.evaluation import pictures
+from recipes.evaluation import classification, pictures
 from recipes.recipe import Learning, Recipe, Trained, Training
 
 if TYPE_CHECKING:
@@ -182,9 +182,9 @@ RECIPE = Recipe(
     metrics=("error_rate", "accuracy", "macro_f1", "loss"),
     higher_is_better=False,
     predict=pictures.predict,
-    score=pictures.score,
-    tables=pictures.tables,
-    review=pictures.review,
+    score=classification.score,
+    tables=classification.tables,
+    review=classification.review,
     interpret=pictures.interpret,
     signature=signature,
     limits=(

@@ -19,7 +19,7 @@ from data.images.boxes import BoxCleaning, box_schema, clean_largest
 from data.images.settings import Augmentation
 from models.settings import ExportSettings, OptimiserSettings, PhaseSettings
 from models.vision.boxes_settings import BodySettings
-from recipes.evaluation import boxes, largest
+from recipes.evaluation import boxes, classification, largest
 from recipes.recipe import Learning, Recipe, Trained, Training
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ RECIPE = Recipe(
     predict=largest.predict,
     score=largest.score,
     tables=largest.tables,
-    review=largest.review,
+    review=classification.review,
     interpret=largest.interpret,
     signature=signature,
     limits=("It always answers with one box and one of its classes, whatever the picture shows.",),

@@ -19,7 +19,7 @@ from data.text.cleaning import TextCleaning, clean_texts, text_schema
 from data.text.settings import Tokenizer, Vocabulary
 from models.language.settings import Dropouts, EncoderSettings
 from models.settings import ExportSettings, OptimiserSettings, PhaseSettings
-from recipes.evaluation import texts
+from recipes.evaluation import classification, texts
 from recipes.recipe import Learning, Recipe, Trained, Training
 
 if TYPE_CHECKING:
@@ -186,9 +186,9 @@ RECIPE = Recipe(
     metrics=("accuracy", "error_rate", "macro_f1", "loss"),
     higher_is_better=True,
     predict=texts.predict,
-    score=texts.score,
+    score=classification.score,
     tables=texts.tables,
-    review=texts.review,
+    review=classification.review,
     interpret=texts.interpret,
     signature=signature,
     limits=(

@@ -21,7 +21,7 @@ def token_attributions(
     Integrated gradients (Sundararajan and others 2017, arXiv:1703.01365) from a text of nothing but the code
     0, the unknown word, along the embedding; their sum is the difference of the two answers, about.
     """
-    from captum.attr import LayerIntegratedGradients  # type: ignore[import-untyped]
+    from captum.attr import LayerIntegratedGradients
 
     from models.language.classifier import TextClassifier, WholeDocuments
 

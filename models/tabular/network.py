@@ -43,6 +43,12 @@ class TabularNet(nn.Module):
         found = [embedding(codes[:, place]) for place, embedding in enumerate(self.embeddings)]
         return torch.cat(found, 1) if found else codes.new_zeros((len(codes), 0), dtype=torch.float32)
 
+    def vectors(self, column: int) -> Tensor:
+        """What is learned of a column's names (codes, width), by code: its own storage, without gradient."""
+        embedding = self.embeddings[column]
+        assert isinstance(embedding, nn.Embedding)
+        return embedding.weight.detach()
+
     def forward(self, codes: Tensor, numbers: Tensor) -> Tensor:
         """Embeddings and numbers side by side, then the layers."""
         seen = []
@@ -105,8 +111,7 @@ def start_from(
                 continue
             other, words = known[name]
             key = f"embeddings.{other}.weight"
-            own = network.embeddings[place].weight
-            assert isinstance(own, Tensor)
+            own = network.vectors(place)
             if key not in state or state[key].shape[1] != own.shape[1]:
                 continue
             rows = {word: row for row, word in enumerate(words, start=1)}

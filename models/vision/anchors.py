@@ -75,7 +75,7 @@ def match(anchors: Tensor, boxes: Tensor, labels: Tensor, *, threshold: float) -
     that it overlaps most, from an intersection over union of `threshold` on; beside that each object has the
     anchor that overlaps it most. An anchor without an object that overlaps an ignored one does not count.
     """
-    from torchvision.ops import box_iou  # type: ignore[import-untyped]  # takes seconds to import
+    from torchvision.ops import box_iou  # takes seconds to import
 
     images, objects = labels.shape
     if not objects:

@@ -46,7 +46,7 @@ def build_backbone(name: str, *, channels: int = 3) -> nn.Sequential:
 
     Its modules keep torchvision's names. With other than three channels the first layer is a new one.
     """
-    import torchvision.models  # type: ignore[import-untyped]  # takes seconds: only who needs a backbone pays
+    import torchvision.models  # takes seconds: only who needs a backbone pays
 
     network = getattr(torchvision.models, name)(weights=None)
     kept = [(part, module) for part, module in network.named_children() if part not in ("avgpool", "fc")]

@@ -37,7 +37,7 @@ class SingleShot(nn.Module):
         dropout: float,
     ) -> None:
         """sides, channels: of the body's maps, largest first."""
-        from torchvision.ops import FeaturePyramidNetwork  # type: ignore[import-untyped]
+        from torchvision.ops import FeaturePyramidNetwork
 
         super().__init__()
         available = [*sides]

@@ -14,7 +14,7 @@ def select(
     boxes (A, 4), scores (A, C) in [0, 1]. Of each class those with a score of at least `floor`; of two that
     overlap by more than `overlap` (intersection over union) the better one stays; at most `most` in all.
     """
-    from torchvision.ops import batched_nms  # type: ignore[import-untyped]
+    from torchvision.ops import batched_nms
 
     anchor, kind = torch.nonzero(scores >= floor, as_tuple=True)
     found = scores[anchor, kind]

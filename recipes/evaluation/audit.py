@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -73,7 +73,7 @@ def audit_figures(subject: Subject, predictions: pa.Table) -> Iterator[Figure]:
     for column, frame in by_group(subject, predictions).items():
         yield Figure(
             name=f"audit_{column.replace('/', '_')}",
-            draw=lambda figure, column=column, frame=frame: _draw(figure, column, frame),  # type: ignore[misc]
+            draw=partial(_draw, column=column, frame=frame),
         )
 
 
@@ -135,7 +135,7 @@ def positive_class(subject: Subject) -> str:
 def measure(people: People, *, resamples: int, seed: int) -> pd.DataFrame:
     """Rates of each group with bootstrap intervals. Rates of which no row speaks (no positive one) are
     nan."""
-    from fairlearn.metrics import MetricFrame, count, selection_rate  # type: ignore[import-untyped]
+    from fairlearn.metrics import MetricFrame, count, selection_rate
 
     def share_positive(y_true: Any, y_pred: Any) -> float:
         return float(np.mean(y_true))

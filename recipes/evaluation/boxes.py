@@ -139,7 +139,7 @@ def mistakes(row: Mapping[str, Any], *, floor: float) -> tuple[int, int]:
     """(missed, wrong): objects that no answer hits, and answers that hit no object, from a score on. The best
     answers choose first; who hits an ignored object is neither right nor wrong."""
     import torch
-    from torchvision.ops import box_iou  # type: ignore[import-untyped]
+    from torchvision.ops import box_iou
 
     ignored = row["true_ignored"]
     wanted, answered = len(ignored) - sum(ignored), [score >= floor for score in row["scores"]]

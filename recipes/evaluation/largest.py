@@ -10,14 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data.images.boxes import largest
-from recipes.evaluation import boxes, pictures
+from recipes.evaluation import boxes, classification
 from recipes.recipe import Figure, Listing, Subject
 
 BOX = pa.list_(pa.float32())
 
 PREDICTIONS = pa.schema(
     [
-        *pictures.PREDICTIONS,
+        *classification.PREDICTIONS,
         pa.field("width", pa.int32(), nullable=False),
         pa.field("height", pa.int32(), nullable=False),
         pa.field("box", BOX, nullable=False),  # x_min, y_min, x_max, y_max in pixels
@@ -31,7 +31,7 @@ PREDICTIONS = pa.schema(
 def predict(subject: Subject) -> pa.Table:
     """One row of PREDICTIONS per picture of the validation and test parts, in the order of the items."""
     import torch
-    from torchvision.ops import box_iou  # type: ignore[import-untyped]
+    from torchvision.ops import box_iou
 
     from models.vision.largest import PIXELS, box_of
 
@@ -85,7 +85,7 @@ def score(predictions: pa.Table, facts: Mapping[str, Any]) -> dict[str, float]:
 
 def tables(subject: Subject, predictions: pa.Table) -> Iterator[Listing]:
     """Confusions of the classes, and `by_class`: how well each is recognised and located."""
-    yield from pictures.tables(subject, predictions)
+    yield from classification.tables(subject, predictions)
     right = pc.equal(predictions["label"], predictions["predicted"]).cast(pa.float64())
     grouped = predictions.append_column("right", right).group_by(["part", "label"])
     found = grouped.aggregate([("right", "mean"), ("iou", "mean"), ("l1_pixels", "mean"), ("label", "count")])
@@ -105,11 +105,6 @@ def tables(subject: Subject, predictions: pa.Table) -> Iterator[Listing]:
         text="`iou`: mean intersection over union of the answered box and the annotated one; `l1_pixels`:"
         " mean distance of a side, as if every picture were squished to 224 pixels.",
     )  # fmt: skip
-
-
-def review(predictions: pa.Table, evaluation: Any) -> pa.Table:
-    """The pictures whose class was missed by most; a person fills in `action`."""
-    return pictures.review(predictions, evaluation)
 
 
 def interpret(subject: Subject, predictions: pa.Table) -> Iterator[Figure]:

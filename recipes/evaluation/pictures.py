@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recipes.recipe import Figure, Listing, Subject
+from recipes.evaluation.classification import (
+    PARTS,
+    PREDICTIONS,
+    confusion_matrix_figure,
+    most_confused,
+    rows_of,
+)
+from recipes.recipe import Figure, Subject
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,20 +26,6 @@ if TYPE_CHECKING:
     from data.examples import Items
     from data.images.batches import ImageBatches
     from data.images.settings import Augmentation
-
-PARTS = ("valid", "test")
-
-PREDICTIONS = pa.schema(
-    [
-        pa.field("item_id", pa.string(), nullable=False),
-        pa.field("part", pa.string(), nullable=False),
-        pa.field("label", pa.string()),  # null: unlabelled
-        pa.field("predicted", pa.string(), nullable=False),
-        pa.field("probability", pa.float32(), nullable=False),  # of `predicted`
-        pa.field("loss", pa.float32()),  # cross-entropy; null: unlabelled
-        pa.field("probabilities", pa.list_(pa.float32()), nullable=False),  # in the order of facts["classes"]
-    ]
-)
 
 
 def predict(subject: Subject) -> pa.Table:
@@ -48,31 +40,8 @@ def predict(subject: Subject) -> pa.Table:
         probabilities = _probabilities(
             subject.network, batches, subject.settings, views=subject.evaluation.views
         )
-        tables.append(_rows(part, labels, probabilities, classes))
+        tables.append(rows_of(part, labels, probabilities, classes))
     return pa.concat_tables(tables) if tables else PREDICTIONS.empty_table()
-
-
-def _rows(
-    part: str, labels: pa.Table, probabilities: NDArray[np.float32], classes: Sequence[str]
-) -> pa.Table:
-    place = {name: index for index, name in enumerate(classes)}
-    chosen = probabilities.argmax(axis=1)
-    known = labels["label"].to_pylist()
-    floor = np.finfo(np.float32).tiny
-    losses = [
-        None if label is None else float(-np.log(max(row[place[label]], floor)))
-        for label, row in zip(known, probabilities, strict=True)
-    ]
-    columns = {
-        "item_id": labels["item_id"],
-        "part": pa.array([part] * len(known)),
-        "label": labels["label"],
-        "predicted": pa.array([classes[index] for index in chosen]),
-        "probability": pa.array(probabilities.max(axis=1)),
-        "loss": pa.array(losses, pa.float32()),
-        "probabilities": pa.array(list(probabilities), pa.list_(pa.float32())),
-    }
-    return pa.table(columns).cast(PREDICTIONS)
 
 
 def _probabilities(
@@ -128,60 +97,6 @@ def open_part(
     )
 
 
-def score(predictions: pa.Table, facts: Mapping[str, Any]) -> dict[str, float]:
-    """error_rate, accuracy, macro_f1 (of classes that occur) and loss of the labelled rows; {} for none."""
-    from sklearn.metrics import accuracy_score, f1_score
-
-    rows = predictions.filter(pc.is_valid(predictions["label"]))
-    if not rows.num_rows:
-        return {}
-    actual, predicted = rows["label"].to_pylist(), rows["predicted"].to_pylist()
-    accuracy = float(accuracy_score(actual, predicted))
-    return {
-        "error_rate": 1.0 - accuracy,
-        "accuracy": accuracy,
-        "macro_f1": float(f1_score(actual, predicted, average="macro", zero_division=0.0)),
-        "loss": float(pc.mean(rows["loss"]).as_py()),
-    }
-
-
-def tables(subject: Subject, predictions: pa.Table) -> Iterator[Listing]:
-    """`confusion` (actual, predicted: a row per labelled picture) and `most_confused` (pairs by count)."""
-    rows = predictions.filter(pc.is_valid(predictions["label"]))
-    pairs = {"actual": rows["label"], "predicted": rows["predicted"]}
-    yield Listing(name="confusion", table=pa.table(pairs))
-    confused = _confused(rows)
-    counted = {
-        "actual": pa.array([pair[0] for pair, _ in confused], pa.string()),
-        "predicted": pa.array([pair[1] for pair, _ in confused], pa.string()),
-        "count": pa.array([count for _, count in confused], pa.int64()),
-    }
-    yield Listing(name="most_confused", table=pa.table(counted))
-
-
-def _confused(rows: pa.Table) -> list[tuple[tuple[str, str], int]]:
-    """Pairs (actual, predicted) that differ, most frequent first, then by name."""
-    pairs = zip(rows["label"].to_pylist(), rows["predicted"].to_pylist(), strict=True)
-    counts = Counter(pair for pair in pairs if pair[0] != pair[1])
-    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-
-
-def review(predictions: pa.Table, evaluation: Any) -> pa.Table:
-    """The labelled pictures with the greatest loss; a person fills in `action` (course, lesson 2 of 2019)."""
-    rows = predictions.filter(pc.is_valid(predictions["label"]))
-    worst = rows.sort_by([("loss", "descending"), ("item_id", "ascending")]).slice(0, evaluation.candidates)
-    return pa.table(
-        {
-            "item_id": worst["item_id"],
-            "action": pa.array([""] * worst.num_rows, pa.string()),
-            "label": worst["label"],
-            "predicted": worst["predicted"],
-            "probability": worst["probability"],
-            "loss": worst["loss"],
-        }
-    )
-
-
 def interpret(subject: Subject, predictions: pa.Table) -> Iterator[Figure]:
     """A training batch as the network sees it, confusion matrix, confused pairs, top losses, Grad-CAM."""
     from models import figures
@@ -191,11 +106,8 @@ def interpret(subject: Subject, predictions: pa.Table) -> Iterator[Figure]:
     rows = predictions.filter(pc.equal(predictions["part"], "valid"))
     if not rows.num_rows:
         return
-    counts = _counts(rows, classes)
-    yield Figure(
-        name="confusion_matrix", draw=lambda figure: figures.confusion_matrix(figure, counts, classes=classes)
-    )
-    pairs = _confused(rows)[:20]
+    yield confusion_matrix_figure(rows, classes)
+    pairs = most_confused(rows)[:20]
     yield Figure(
         name="most_confused",
         draw=lambda figure: figures.bars(
@@ -213,15 +125,6 @@ def interpret(subject: Subject, predictions: pa.Table) -> Iterator[Figure]:
     heat = _heat(subject.network, batches, rows, spaced, classes)
     if heat is not None:
         yield _shown("grad_cam", batches, rows, spaced, maps=heat)
-
-
-def _counts(rows: pa.Table, classes: Sequence[str]) -> NDArray[np.int64]:
-    from sklearn.metrics import confusion_matrix
-
-    counts: NDArray[np.int64] = confusion_matrix(
-        rows["label"].to_pylist(), rows["predicted"].to_pylist(), labels=list(classes)
-    )
-    return counts
 
 
 def _shown(

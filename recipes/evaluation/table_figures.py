@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -126,13 +127,13 @@ def embedding_maps(subject: Subject) -> Iterator[Figure]:
     body = body_of(subject.network).cpu()
     columns = list(enumerate(coded_columns(subject.facts)))
     for place, (name, words) in sorted(columns, key=lambda each: -len(each[1][1]))[:MAPS]:
-        vectors = body.embeddings[place].weight.detach().numpy()[1:]  # type: ignore[operator]
+        vectors = body.vectors(place).numpy()[1:]
         if len(words) < 3 or vectors.shape[1] < 2:
             continue
         points = PCA(2, random_state=0).fit_transform(vectors)
         yield Figure(
             name=f"embedding_{name.replace('/', '_')}",
-            draw=lambda figure, name=name, words=words, points=points: _map(figure, name, words, points),  # type: ignore[misc]
+            draw=partial(_map, name=name, words=words, points=points),
         )
 
 

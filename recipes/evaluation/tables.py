@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, Field
 
-from recipes.evaluation import pictures
+from recipes.evaluation import classification
 from recipes.recipe import Figure, Listing, Subject
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ QUANTITIES = pa.schema(
         pa.field("loss", pa.float64()),  # squared error in deviations of the target; null: unlabelled
     ]
 )
-"""Predictions where the target is a quantity; for classes they are those of pictures."""
+"""Predictions where the target is a quantity; for classes they are `classification.PREDICTIONS`."""
 
 ROWS = 16_384
 """Rows that go through the network at once."""
@@ -84,29 +84,14 @@ def open_part(
 
 
 def predict_classes(subject: Subject) -> pa.Table:
-    """A row of `pictures.PREDICTIONS` per row of the validation and test parts, in the order of the items."""
+    """A row of `classification.PREDICTIONS` per row of the validation and test parts, in their order."""
     found = []
-    for part, outputs, targets in _answers(subject):
+    for part, outputs, _ in _answers(subject):
         shifted = outputs - outputs.max(axis=1, keepdims=True)
         probabilities = np.exp(shifted) / np.exp(shifted).sum(axis=1, keepdims=True)
-        table = subject.items.table([part], ["item_id", "label"])
-        rows = np.arange(len(targets))
-        losses = -np.log(np.maximum(probabilities[rows, targets.astype(int)], np.finfo(np.float32).tiny))
-        classes = pa.array(subject.facts["classes"], pa.string())
-        flat = pa.array(probabilities.reshape(-1))
-        columns = {
-            "item_id": table["item_id"],
-            "part": pa.array([part] * len(targets)),
-            "label": table["label"],
-            "predicted": classes.take(pa.array(probabilities.argmax(axis=1))),
-            "probability": pa.array(probabilities.max(axis=1)),
-            "loss": pa.array(losses, mask=targets < 0),
-            "probabilities": pa.FixedSizeListArray.from_arrays(flat, len(classes)).cast(
-                pa.list_(pa.float32())
-            ),
-        }
-        found.append(pa.table(columns).cast(pictures.PREDICTIONS))
-    return pa.concat_tables(found) if found else pictures.PREDICTIONS.empty_table()
+        items = subject.items.table([part], ["item_id", "label"])
+        found.append(classification.rows_of(part, items, probabilities, subject.facts["classes"]))
+    return pa.concat_tables(found) if found else classification.PREDICTIONS.empty_table()
 
 
 def predict_numbers(subject: Subject) -> pa.Table:
@@ -134,7 +119,7 @@ def _answers(subject: Subject) -> Iterator[tuple[str, NDArray[Any], NDArray[Any]
     from models.hardware import device
 
     subject.network.to(device()).eval()
-    for part in pictures.PARTS:
+    for part in classification.PARTS:
         if not subject.items.table([part], ["item_id"]).num_rows:
             continue
         batches = open_part(subject.items, part, subject.settings, subject.facts, batch_size=ROWS)
@@ -152,7 +137,7 @@ def score_classes(predictions: pa.Table, facts: Mapping[str, Any]) -> dict[str, 
     from sklearn.metrics import roc_auc_score
 
     rows = predictions.filter(pc.is_valid(predictions["label"]))
-    found = pictures.score(rows, facts)
+    found = classification.score(rows, facts)
     labels = rows["label"].to_pylist()
     if found and len(set(labels)) == len(facts["classes"]):
         table = np.array(rows["probabilities"].to_pylist())
@@ -187,10 +172,10 @@ def score_numbers(predictions: pa.Table, facts: Mapping[str, Any]) -> dict[str, 
 
 
 def class_tables(subject: Subject, predictions: pa.Table) -> Iterator[Listing]:
-    """What pictures have, and the audit, the columns by weight and the comparison with other models."""
+    """What every classifier has, the audit, the columns by weight and the comparison with other models."""
     from recipes.evaluation.audit import audit
 
-    yield from pictures.tables(subject, predictions)
+    yield from classification.tables(subject, predictions)
     yield from audit(subject, predictions)
     yield from _both(subject, predictions)
 
@@ -211,7 +196,7 @@ def _both(subject: Subject, predictions: pa.Table) -> Iterator[Listing]:
 def review(predictions: pa.Table, evaluation: Any) -> pa.Table:
     """The rows with the greatest loss; a person fills in `action`."""
     if "label" in predictions.column_names:
-        return pictures.review(predictions, evaluation)
+        return classification.review(predictions, evaluation)
     rows = predictions.filter(pc.is_valid(predictions["target"]))
     worst = rows.sort_by([("loss", "descending"), ("item_id", "ascending")]).slice(0, evaluation.candidates)
     blank = pa.array([""] * worst.num_rows, pa.string())

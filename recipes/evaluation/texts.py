@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recipes.evaluation import pictures
-from recipes.evaluation.pictures import PREDICTIONS, review, score
+from recipes.evaluation import classification
+from recipes.evaluation.classification import PARTS, PREDICTIONS, confusion_matrix_figure, rows_of
 from recipes.recipe import Figure, Listing, Subject
 
 if TYPE_CHECKING:
@@ -21,10 +21,6 @@ if TYPE_CHECKING:
     from data.examples import Items
     from data.text.batches import DocumentBatches
     from data.text.tokens import Tokens
-
-__all__ = ["interpret", "open_part", "predict", "preprocess", "review", "score", "tables"]
-
-PARTS = ("valid", "test")
 
 MOST = 200_000
 """Characters of a text that an exported model answers at most: it is read in one go."""
@@ -72,10 +68,9 @@ def predict(subject: Subject) -> pa.Table:
         if not subject.items.table([part], ["item_id"]).num_rows:
             continue
         batches = open_part(subject.items, part, subject.facts, subject.settings, subject.cache)
-        labels = subject.items.table([part], ["label"])["label"]
-        found.append(
-            _rows(part, batches, labels, _probabilities(subject.network, batches), subject).cast(schema)
-        )
+        items = subject.items.table([part], ["item_id", "label"])
+        rows = rows_of(part, items, _probabilities(subject.network, batches), subject.facts["classes"])
+        found.append(rows.append_column("tokens", pa.array(batches.lengths)).cast(schema))
     return pa.concat_tables(found) if found else schema.empty_table()
 
 
@@ -96,26 +91,6 @@ def _probabilities(network: Any, batches: DocumentBatches) -> NDArray[np.float32
     return probabilities
 
 
-def _rows(
-    part: str, batches: DocumentBatches, labels: pa.ChunkedArray, probabilities: Any, subject: Subject
-) -> pa.Table:
-    classes: Sequence[str] = subject.facts["classes"]
-    floor = np.finfo(np.float32).tiny
-    of_label = probabilities[np.arange(len(probabilities)), np.maximum(batches.targets, 0)]
-    losses = np.where(batches.targets < 0, np.nan, -np.log(np.maximum(of_label, floor)))
-    columns = {
-        "item_id": pa.array(batches.item_ids, pa.string()),
-        "part": pa.array([part] * len(batches.item_ids)),
-        "label": labels,
-        "predicted": pa.array([classes[place] for place in probabilities.argmax(axis=1)]),
-        "probability": pa.array(probabilities.max(axis=1)),
-        "loss": pa.array(losses, pa.float32(), from_pandas=True),
-        "probabilities": pa.array(list(probabilities), pa.list_(pa.float32())),
-        "tokens": pa.array(batches.lengths),
-    }
-    return pa.table(columns)
-
-
 def preprocess(settings: Any, facts: Mapping[str, Any], *, pad: int) -> dict[str, Any]:
     """What an exported model needs to make codes of a text (`tasks/predictors/texts.py`)."""
     return {
@@ -129,7 +104,7 @@ def preprocess(settings: Any, facts: Mapping[str, Any], *, pad: int) -> dict[str
 
 def tables(subject: Subject, predictions: pa.Table) -> Iterator[Listing]:
     """Confusion, and what a bag of words reaches on the same rows."""
-    yield from pictures.tables(subject, predictions)
+    yield from classification.tables(subject, predictions)
     if subject.evaluation.baseline and (beside := _baseline(subject, predictions)) is not None:
         yield Listing(
             name="bag_of_words",
@@ -204,10 +179,9 @@ def _open(subject: Subject, part: str) -> Tokens:
 
 def interpret(subject: Subject, predictions: pa.Table) -> Iterator[Figure]:
     """A training batch as the network sees it, lengths, confusion matrix, attribution, top losses."""
-    from models import figures
     from models.language.figures import lengths, marked_texts
 
-    classes, evaluation = subject.facts["classes"], subject.evaluation
+    evaluation = subject.evaluation
     yield _training_batch(subject)
     parts = {part: _open(subject, part).lengths() for part in ("train", *PARTS) if _has(subject, part)}
     yield Figure(name="lengths", draw=lambda figure: lengths(figure, parts))
@@ -216,10 +190,7 @@ def interpret(subject: Subject, predictions: pa.Table) -> Iterator[Figure]:
     )
     if not rows.num_rows:
         return
-    counts = _counts(rows, classes)
-    yield Figure(
-        name="confusion_matrix", draw=lambda figure: figures.confusion_matrix(figure, counts, classes=classes)
-    )
+    yield confusion_matrix_figure(rows, subject.facts["classes"])
     tokens = _open(subject, "valid")
     spaced = np.unique(np.linspace(0, rows.num_rows - 1, evaluation.shown).round().astype(int)).tolist()
     ordered = rows.sort_by([("loss", "ascending"), ("item_id", "ascending")])
@@ -238,15 +209,6 @@ def interpret(subject: Subject, predictions: pa.Table) -> Iterator[Figure]:
 
 def _has(subject: Subject, part: str) -> bool:
     return bool(subject.items.table([part], ["item_id"]).num_rows)
-
-
-def _counts(rows: pa.Table, classes: Sequence[str]) -> NDArray[np.int64]:
-    from sklearn.metrics import confusion_matrix
-
-    counts: NDArray[np.int64] = confusion_matrix(
-        rows["label"].to_pylist(), rows["predicted"].to_pylist(), labels=list(classes)
-    )
-    return counts
 
 
 def _attributed(

@@ -110,7 +110,7 @@ def test_normalisation_is_inside() -> None:
 
 
 def test_real_published_weights_give_torchvisions_own_features(imagenet_weights: Path) -> None:
-    from torchvision.models import squeezenet1_0  # type: ignore[import-untyped]
+    from torchvision.models import squeezenet1_0
 
     published = load_file(imagenet_weights)
     theirs = squeezenet1_0(weights=None).eval()
