@@ -1,6 +1,7 @@
 """export: weights and evaluation -> a folder that runs anywhere: programs, an MLflow model, a card.
 
 The folder is an MLflow model as it lies: `mlflow models serve -m artifacts/APP/export --env-manager local`.
+Its `predictor.py` is the same for all; `code/` has the kind of input and the project's files that it needs.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import sys
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -92,14 +94,7 @@ def write_model(folder: Path, program: Program, settings: ExportSettings) -> Pre
     """
     from models.export import run_eager
 
-    kind = find_kind(program.preprocess["kind"])
-    shutil.copyfile(PREDICTORS / "entry.py", folder / "predictor.py")
-    files = [PREDICTORS / f"{program.preprocess['kind']}.py", *(PROJECT / file for file in kind.BUNDLE)]
-    assert len({file.name for file in files}) == len(files), "one folder holds all of them"
-    (folder / "code").mkdir()
-    for file in files:
-        shutil.copyfile(file, folder / "code" / file.name)
-
+    kind = copy_code(program.preprocess["kind"], folder)
     pins = [f"{name}=={pinned(name)}" for name in sorted(kind.REQUIREMENTS)]
     (folder / "requirements.txt").write_text("".join(f"{pin}\n" for pin in pins))
     # the patch release stays out of it: it changes no answer, and would change the folder's digest
@@ -137,6 +132,19 @@ def write_model(folder: Path, program: Program, settings: ExportSettings) -> Pre
     described["versions"] = dict(pin.split("==") for pin in pins)
     write_json(folder / "signature.json", described)
     return predictor
+
+
+def copy_code(name: str, folder: Path) -> ModuleType:
+    """Put the code that serves a kind into `folder`: `predictor.py`, the same for all, and `code/`; returns
+    the kind."""
+    kind = find_kind(name)
+    files = [PREDICTORS / f"{name}.py", *(PROJECT / file for file in kind.BUNDLE)]
+    assert len({file.name for file in files}) == len(files), "one folder holds all of them"
+    shutil.copyfile(PREDICTORS / "entry.py", folder / "predictor.py")
+    (folder / "code").mkdir()
+    for file in files:
+        shutil.copyfile(file, folder / "code" / file.name)
+    return kind
 
 
 def check(folder: Path, program: Program, predictor: Predictor, *, tolerance: float) -> dict[str, float]:

@@ -39,11 +39,12 @@ class Predictor(Images):
         self.selection = bundle["selection"]
 
     def answer(self, program: Any, received: Sequence[Picture]) -> pd.DataFrame:
-        rows = [
-            self.chosen(boxes, scores, width=picture.width, height=picture.height)
-            for picture, boxes, scores in self.run(program, received)
-        ]
-        return pd.DataFrame(rows, columns=["boxes", "labels", "scores"])
+        return self.table(
+            [
+                self.chosen(boxes, scores, width=picture.width, height=picture.height)
+                for picture, boxes, scores in self.run(program, received)
+            ]
+        )
 
     def chosen(self, boxes: torch.Tensor, scores: torch.Tensor, *, width: int, height: int) -> dict[str, Any]:
         """One row of the answer from boxes (A, 4) in shares of an image and scores (A, C)."""

@@ -69,7 +69,7 @@ class Predictor(Images):
                     "height": picture.height,
                 }
             )
-        return pd.DataFrame(rows, columns=["mask", "shares", "probabilities", "width", "height"])
+        return self.table(rows)
 
     def compare(
         self, answer: pd.DataFrame, outputs: Mapping[str, torch.Tensor]

@@ -79,6 +79,10 @@ class Images:
                 outputs = program(as_tensor([picture.pixels for picture in few]))
             yield from zip(few, *((outputs,) if isinstance(outputs, torch.Tensor) else outputs), strict=True)
 
+    def table(self, rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+        """The answer from its rows; all columns are there for none."""
+        return pd.DataFrame(rows, columns=[column.name for column in self.COLUMNS])
+
     def example(
         self, tensors: Mapping[str, torch.Tensor]
     ) -> tuple[pd.DataFrame, dict[str, torch.Tensor], dict[str, bytes]]:

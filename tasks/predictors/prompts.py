@@ -36,6 +36,15 @@ STRETCH = 512
 TOKENS = 100
 """Tokens that are made up unless `tokens` says otherwise."""
 
+COLUMNS = (
+    ColSpec(DataType.string, "continuation"),
+    ColSpec(Array(DataType.string), "tokens"),
+    ColSpec(Array(DataType.double), "losses"),
+    ColSpec(DataType.double, "loss", required=False),
+    ColSpec(DataType.double, "perplexity", required=False),
+)
+"""Of the answer."""
+
 Question = tuple[list[list[str]], Mapping[str, Any]]
 """Tokens of every text, and the wishes: `tokens`, `temperature` and `seed`."""
 
@@ -58,15 +67,7 @@ class Predictor:
     def signature(self) -> ModelSignature:
         return ModelSignature(
             inputs=Schema([ColSpec(DataType.string, "text")]),
-            outputs=Schema(
-                [
-                    ColSpec(DataType.string, "continuation"),
-                    ColSpec(Array(DataType.string), "tokens"),
-                    ColSpec(Array(DataType.double), "losses"),
-                    ColSpec(DataType.double, "loss", required=False),
-                    ColSpec(DataType.double, "perplexity", required=False),
-                ]
-            ),
+            outputs=Schema([*COLUMNS]),
             params=ParamSchema(
                 [
                     ParamSpec("tokens", DataType.long, TOKENS),
@@ -108,7 +109,7 @@ class Predictor:
         texts, wanted = received
         return pd.DataFrame(
             [self.answer_one(program, tokens, wanted) for tokens in texts],
-            columns=["continuation", "tokens", "losses", "loss", "perplexity"],
+            columns=[column.name for column in COLUMNS],
             dtype=object,  # so that a loss that there is not stays None, which JSON can say
         )
 

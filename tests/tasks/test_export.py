@@ -197,16 +197,6 @@ def test_more_rows_than_go_through_at_once(folder: Path, pictures: dict[str, byt
     np.testing.assert_allclose(table.sum(1), 1, atol=1e-5)
 
 
-def test_two_models_in_one_process_keep_their_own_code(folder: Path, tmp_path: Path) -> None:
-    other = Path(shutil.copytree(folder, tmp_path / "other"))
-    described = json.loads((other / "signature.json").read_text())
-    (other / "signature.json").write_text(json.dumps({**described, "labels": ["x", "y", "z"]}))
-    first, second = load_model(folder), load_model(other)
-    rows = pd.DataFrame({"image": [(folder / "example/0.png").read_bytes()]})
-    assert first.predict(rows)["label"][0] in {"blue", "green", "red"}
-    assert second.predict(rows)["label"][0] in {"x", "y", "z"}
-
-
 def test_the_stored_tensors_are_the_programs_in_and_out(folder: Path) -> None:
     stored = load_file(folder / "example/tensors.safetensors")
     program = torch.export.load(folder / "program.pt2").module()
