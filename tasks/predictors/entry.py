@@ -48,6 +48,7 @@ def import_folder(folder: Path) -> dict[str, ModuleType]:
     package = ModuleType(f"exported_{uuid4().hex}")
     package.__path__ = [str(folder)]
     sys.modules[package.__name__] = package
+    importlib.invalidate_caches()  # the folder may be younger than what Python remembers of its path
     return {
         file.stem: importlib.import_module(f"{package.__name__}.{file.stem}")
         for file in sorted(folder.glob("*.py"))
