@@ -60,7 +60,8 @@ class Objective(Protocol):
         ...
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint needs beyond the trainable modules: tensors, numbers, strings, lists, dicts."""
+        """What a checkpoint needs beyond the trainable modules: numbers, strings, tensors with a row for each
+        row of the last batch; in lists and dicts."""
         ...
 
     def load_state(self, state: Mapping[str, Any]) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
 from models.hardware import device as own_device
 from models.objective import Update
@@ -43,6 +44,11 @@ class World:
     def lead(self) -> bool:
         """Whether this process logs and writes."""
         return self.rank == 0
+
+    @property
+    def counts(self) -> bool:
+        """Whether what this process makes of the last batch is to be counted."""
+        return self.lead or self.divided
 
     def in_turn(self) -> AbstractContextManager[None]:
         """A stretch that the first process of each machine does before the others: it fills caches."""
@@ -168,7 +174,8 @@ class Processes(World):
         held = list(parameters)
         flat = [(torch.zeros_like(each) if each.grad is None else each.grad).flatten() for each in held]
         there = torch.tensor([float(each.grad is not None) for each in held], device=held[0].device)
-        *sums, there = self._sum_up(torch.cat([*flat, there])).split([*map(len, flat), len(held)])
+        summed = self._sum_up(torch.cat([*flat, there]))
+        *sums, there = torch.split(summed, [*map(len, flat), len(held)])
         for parameter, total, used in zip(held, sums, there.tolist(), strict=True):
             if used:
                 parameter.grad = torch.empty_like(parameter).copy_(total.view(parameter.shape))
@@ -194,20 +201,12 @@ class Processes(World):
         return sent.to(tensor.device, tensor.dtype)
 
 
-def launched() -> bool:
-    """Whether this process was started as one of several, by torchrun."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
-
-
 def join() -> World:
-    """The processes that torchrun started with this one; `ALONE` where it started none.
+    """The processes that torchrun started with this one.
 
     They talk by NCCL where there is an accelerator, which each must have for itself, else by gloo.
     """
-    if not launched():
-        return ALONE
-    store, rank, size = next(dist.rendezvous("env://", timeout=WAIT))
-    store = dist.PrefixStore("practicum", store)
+    store, rank, size = next(rendezvous("env://", timeout=WAIT))
     device = own_device()
     group: Any
     if device.type == "cuda":

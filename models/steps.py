@@ -14,6 +14,7 @@ from models.checkpoint import Position
 from models.objective import Batch, Objective, Update
 from models.optimisers import build_optimiser
 from models.phases import Phase, freeze, layer_groups
+from models.processes import ALONE, World
 
 Precision = Literal["auto", "float32", "bf16"]
 
@@ -64,20 +65,23 @@ def take_steps(
     *,
     cast: Callable[[], AbstractContextManager[Any]],
     clip: float | None,
+    world: World = ALONE,
 ) -> Iterator[Update]:
-    """Every step that the objective asks for on this batch: the heart of the loop."""
+    """Every step that the objective asks for on this batch, or on this process's share of it: the heart of
+    the loop. The updates that come out tell of the whole batch."""
     updates = iter(objective.updates(batch))
     while True:
-        with cast():
+        with world.as_one(), cast():
             update = next(updates, None)
         if update is None:
             return
         optimiser = optimisers[update.name]
         optimiser.zero_grad(set_to_none=True)
-        update.loss.backward()  # type: ignore[no-untyped-call]
-        # Several processes would have their gradients averaged here; nothing else of the loop would differ.
+        update, loss = world.weigh(update)
+        loss.backward()  # type: ignore[no-untyped-call]
+        parameters = [each for group in optimiser.param_groups for each in group["params"]]
+        world.add_gradients(parameters)
         if clip is not None:
-            parameters = (each for group in optimiser.param_groups for each in group["params"])
             nn.utils.clip_grad_norm_(parameters, clip)
         optimiser.step()
         yield update

@@ -1,4 +1,4 @@
-"""Operations that look beyond one row, made those of the whole batch while a process computes on its share."""
+"""Operations that look beyond one row, made those of the whole batch where a process has a share of it."""
 
 from __future__ import annotations
 
@@ -101,5 +101,5 @@ class _Sum(torch.autograd.Function):
         return sum_up(x.clone())
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return _Sum.apply(gradient, ctx.sum_up), None
