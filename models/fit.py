@@ -182,6 +182,7 @@ class _Run:
         losses = Losses(self.device, phase.name, at)
         for batch in train.epoch(at.epochs, start=at.step):
             rates = self.set_paces(phase, at.epoch * len(train) + at.step, len(train))
+            self.world.draw_alike()
             batch = to_device(self.world.share(batch), self.device, channels_last=self.channels_last)
             steps = list(
                 take_steps(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any
@@ -22,7 +22,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from models.hardware import device as own_device
 from models.objective import Update
-from models.whole_batch import WholeBatch
+from models.whole_batch import WholeBatch, each_tensor
 
 WAIT = timedelta(hours=12)
 """How long a process waits for the others, of which one may be decoding a data set. Nobody waits for a dead
@@ -92,6 +92,9 @@ class World:
     def add_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Sum the gradients over the processes, in place."""
 
+    def draw_alike(self) -> None:
+        """Give torch's generators the leading process's state."""
+
 
 ALONE = World()
 
@@ -148,11 +151,15 @@ class Processes(World):
         """Rows rank, rank + size, ...: documents sorted by length are shared out evenly."""
         self.rows = next(_rows(value), self.rows)
         self.divided = self.rows >= self.size
-        return _each(value, lambda tensor: tensor[self.rank :: self.size].clone()) if self.divided else value
+        return (
+            each_tensor(value, lambda tensor: tensor[self.rank :: self.size].clone())
+            if self.divided
+            else value
+        )
 
     def whole(self, value: Any) -> Any:
         """Every process holds the rows in the order of the batch."""
-        return _each(value, self._joined) if self.divided else value
+        return each_tensor(value, self._joined) if self.divided else value
 
     def as_one(self) -> AbstractContextManager[Any]:
         """Nothing where all processes have the whole batch."""
@@ -179,6 +186,12 @@ class Processes(World):
         for parameter, total, used in zip(held, sums, there.tolist(), strict=True):
             if used:
                 parameter.grad = torch.empty_like(parameter).copy_(total.view(parameter.shape))
+
+    def draw_alike(self) -> None:
+        """Where documents have other numbers of pieces, processes have drawn other numbers of numbers."""
+        torch.set_rng_state(self._told(torch.get_rng_state()))
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(self._told(torch.cuda.get_rng_state()))
 
     def _joined(self, share: Tensor) -> Tensor:
         """The tensor of all rows."""
@@ -217,15 +230,6 @@ def join() -> World:
     else:
         group = dist.ProcessGroupGloo(store, rank, size, WAIT)
     return Processes(group, rank=rank, size=size, local_rank=int(os.environ["LOCAL_RANK"]), device=device)
-
-
-def _each(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """`value` with its tensors changed."""
-    if isinstance(value, Tensor):
-        return change(value)
-    if isinstance(value, Mapping):
-        return {key: _each(each, change) for key, each in value.items()}
-    return type(value)(_each(each, change) for each in value) if isinstance(value, tuple | list) else value
 
 
 def _rows(value: Any) -> Iterator[int]:

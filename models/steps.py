@@ -15,6 +15,7 @@ from models.objective import Batch, Objective, Update
 from models.optimisers import build_optimiser
 from models.phases import Phase, freeze, layer_groups
 from models.processes import ALONE, World
+from models.whole_batch import each_tensor
 
 Precision = Literal["auto", "float32", "bf16"]
 
@@ -140,15 +141,13 @@ def repeatable(device: torch.device) -> Iterator[None]:
 
 def to_device(value: Any, device: torch.device, *, channels_last: bool) -> Any:
     """A batch on the device; images (N, C, H, W) in channels-last layout where asked."""
-    if isinstance(value, Tensor):
-        moved = value.to(device, non_blocking=True)
-        images = channels_last and moved.dim() == 4
-        return moved.contiguous(memory_format=torch.channels_last) if images else moved
-    if isinstance(value, Mapping):
-        return {key: to_device(each, device, channels_last=channels_last) for key, each in value.items()}
-    if isinstance(value, (tuple, list)):
-        return type(value)(to_device(each, device, channels_last=channels_last) for each in value)
-    return value
+
+    def moved(tensor: Tensor) -> Tensor:
+        there = tensor.to(device, non_blocking=True)
+        images = channels_last and there.dim() == 4
+        return there.contiguous(memory_format=torch.channels_last) if images else there
+
+    return each_tensor(value, moved)
 
 
 def diagnosis(what: str, phase: str, epoch: int, step: int | None = None) -> str:

@@ -8,10 +8,30 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_function_unary
 
 SumUp = Callable[[Tensor], Tensor]
 """The sum of a tensor over the processes; in place where it likes."""
+
+
+def all_rows(tensor: Tensor) -> Tensor:
+    """A tensor with a row for each row of the batch, for a loss that is no mean over rows, such as one that is
+    divided by a number of objects. Of several processes: the rows of all."""
+    if has_torch_function_unary(tensor):
+        rows: Tensor = handle_torch_function(all_rows, (tensor,), tensor)
+        return rows
+    return tensor
+
+
+def each_tensor(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Nested tuples, lists and dicts with their tensors changed."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {key: each_tensor(each, change) for key, each in value.items()}
+    if isinstance(value, tuple | list):
+        return type(value)(each_tensor(each, change) for each in value)
+    return value
 
 
 class WholeBatch(TorchFunctionMode):
@@ -19,8 +39,8 @@ class WholeBatch(TorchFunctionMode):
     of the share is drawn for the whole batch, of which the share keeps its own.
 
     So all processes draw the same numbers as one process would, and their generators stay equal. A tensor
-    counts as one of the batch by the number of its rows; where a process has other rows than the batch's (the
-    later pieces of long documents), it draws for them alone.
+    counts as one of the batch by the number of its rows; where a process has other rows (the later pieces of
+    documents of unequal length), it draws for them alone.
     """
 
     def __init__(self, *, rank: int, size: int, rows: int, sum_up: SumUp) -> None:
@@ -42,7 +62,16 @@ class WholeBatch(TorchFunctionMode):
             return self.dropout(*args, **options)
         if func in DRAWS:
             return self.draw(func, *args, **options)
+        if func is all_rows:
+            return self.join(*args)
         return func(*args, **options)
+
+    def join(self, share: Tensor) -> Tensor:
+        """`all_rows`."""
+        whole = share.new_zeros((self.rows, *share.shape[1:]))
+        whole[self.mine] = share
+        rows: Tensor = _Sum.apply(whole, self.sum_up)
+        return rows
 
     def draw(self, func: Callable[..., Tensor], *shape: Any, **options: Any) -> Tensor:
         """`torch.rand` and `torch.randn`."""

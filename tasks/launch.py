@@ -82,7 +82,7 @@ def processes() -> int:
     accelerators = torch.cuda.device_count()
     if wanted is not None and accelerators and int(wanted) > accelerators:
         raise ValueError(
-            f"{PROCESSES} is {wanted}, but {accelerators} accelerators are visible, and each process needs one;"
+            f"{PROCESSES} is {wanted}, but {accelerators} accelerators are visible, one for each process;"
             " CUDA_VISIBLE_DEVICES='' hides them all, to train on the processor"
         )
     return int(wanted) if wanted is not None else max(accelerators, 1)
