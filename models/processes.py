@@ -217,8 +217,14 @@ class Processes(World):
 def join() -> World:
     """The processes that torchrun started with this one.
 
-    They talk by NCCL where there is an accelerator, which each must have for itself, else by gloo.
+    They talk by NCCL where there are accelerators, else by gloo. ValueError where there are too few of them.
     """
+    local_rank, accelerators = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    if 0 < accelerators <= local_rank:
+        raise ValueError(
+            f"{os.environ['LOCAL_WORLD_SIZE']} processes were started, but {accelerators} accelerators are visible,"
+            " one for each; CUDA_VISIBLE_DEVICES='' hides them all, to train on the processor"
+        )
     store, rank, size = next(rendezvous("env://", timeout=WAIT))
     device = own_device()
     group: Any
@@ -229,7 +235,7 @@ def join() -> World:
         group = dist.ProcessGroupNCCL(store, rank, size, options)
     else:
         group = dist.ProcessGroupGloo(store, rank, size, WAIT)
-    return Processes(group, rank=rank, size=size, local_rank=int(os.environ["LOCAL_RANK"]), device=device)
+    return Processes(group, rank=rank, size=size, local_rank=local_rank, device=device)
 
 
 def _rows(value: Any) -> Iterator[int]:

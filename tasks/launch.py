@@ -68,24 +68,18 @@ def aside() -> Iterator[Path]:
 def processes() -> int:
     """How many to start: 1 in a rank, else what PRACTICUM_PROCESSES says, else one per visible accelerator.
 
-    ValueError where the variable is no number from 1, or more than there are accelerators.
+    ValueError where the variable is no number from 1.
     """
     if launched():
         return 1
     wanted = os.environ.get(PROCESSES)
     if wanted is not None and not (wanted.isdecimal() and int(wanted)):
         raise ValueError(f"{PROCESSES} is {wanted!r}: give a whole number from 1")
-    if wanted == "1":
-        return 1
+    if wanted is not None:
+        return int(wanted)
     import torch
 
-    accelerators = torch.cuda.device_count()
-    if wanted is not None and accelerators and int(wanted) > accelerators:
-        raise ValueError(
-            f"{PROCESSES} is {wanted}, but {accelerators} accelerators are visible, one for each process;"
-            " CUDA_VISIBLE_DEVICES='' hides them all, to train on the processor"
-        )
-    return int(wanted) if wanted is not None else max(accelerators, 1)
+    return max(torch.cuda.device_count(), 1)
 
 
 def launch(job: "Job", count: int) -> "Receipt":
