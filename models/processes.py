@@ -222,8 +222,8 @@ def join() -> World:
     local_rank, accelerators = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
     if 0 < accelerators <= local_rank:
         raise ValueError(
-            f"{os.environ['LOCAL_WORLD_SIZE']} processes were started, but {accelerators} accelerators are visible,"
-            " one for each; CUDA_VISIBLE_DEVICES='' hides them all, to train on the processor"
+            f"{os.environ['LOCAL_WORLD_SIZE']} processes were started, but {accelerators} accelerators are"
+            " visible, one for each; CUDA_VISIBLE_DEVICES='' hides them all, to train on the processor"
         )
     store, rank, size = next(rendezvous("env://", timeout=WAIT))
     device = own_device()

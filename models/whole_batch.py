@@ -15,8 +15,8 @@ SumUp = Callable[[Tensor], Tensor]
 
 
 def all_rows(tensor: Tensor) -> Tensor:
-    """A tensor with a row for each row of the batch, for a loss that is no mean over rows, such as one that is
-    divided by a number of objects. Of several processes: the rows of all."""
+    """A tensor with a row for each row of the batch, for a loss that is no mean over rows (one divided by a
+    number of objects, say). Of several processes: the rows of all."""
     if has_torch_function_unary(tensor):
         rows: Tensor = handle_torch_function(all_rows, (tensor,), tensor)
         return rows

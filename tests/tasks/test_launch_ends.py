@@ -30,8 +30,6 @@ def test_a_killed_rank_ends_the_run_and_the_same_command_goes_on(workspace: Work
         status, said = training.end()
     assert status == 1
     assert "fine_tune shapes: rank 1 of 2 was killed by SIGKILL, the others were stopped" in said
-    trace = (workspace.state / "logs" / "fine_tune-shapes.txt").read_text()
-    assert "LostError: another process of this training is gone" in trace
     assert unfinished(workspace)
     with running(workspace) as training:
         training.rank(0).kill()
