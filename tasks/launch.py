@@ -18,7 +18,7 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, redirect_stdout
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -93,7 +93,9 @@ def launch(job: "Job", count: int) -> "Receipt":
 
     with TemporaryDirectory(prefix="practicum-") as name:
         folder = Path(name)
-        (folder / "job").write_bytes(pickle.dumps(replace(job, recipe=None)))  # type: ignore[arg-type]
+        # not the recipe, which may hold functions without a name: each rank finds it again
+        told = {field.name: getattr(job, field.name) for field in fields(job) if field.name != "recipe"}
+        (folder / "job").write_bytes(pickle.dumps(told))
         torchrun = subprocess.Popen(
             [sys.executable, "-m", "tasks.launch", str(folder), str(count)],
             env=_environment(job),
@@ -195,13 +197,15 @@ def _watch(folder: Path, count: str) -> int:
 def _work(folder: Path) -> int:
     """Run the stage as one rank; leave its receipt, or why there is none."""
     from recipes.recipe import find_recipe
+    from tasks.pipeline import Job
 
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     rank = int(os.environ["RANK"])
-    job: Job = pickle.loads((folder / "job").read_bytes())
+    told = pickle.loads((folder / "job").read_bytes())
+    job = Job(recipe=find_recipe(told["entry"].recipe), **told)
     try:
         with aside() if rank else nullcontext():
-            receipt = job.stage.run(replace(job, recipe=find_recipe(job.entry.recipe)))
+            receipt = job.stage.run(job)
     except Exception as error:
         (folder / f"rank-{rank}.json").write_text(json.dumps(_told(error, rank)))
         return 1
