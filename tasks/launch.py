@@ -140,8 +140,8 @@ def _stop(torchrun: "subprocess.Popen[bytes]") -> None:
 
 def _reason(folder: Path, count: int, status: int) -> Exception:
     """Why the launch failed, of all that its processes left behind."""
-    told = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("rank-*.json"))}
-    first = next((each for each in told.values() if each["kind"] != LOST), None)
+    told = [json.loads(path.read_text()) for path in sorted(folder.glob("rank-*.json"))]
+    first = next((each for each in told if each["kind"] != LOST), None)
     if first is not None:
         kind = FAULTS.get(first["kind"])
         error = (kind or RuntimeError)(
@@ -151,17 +151,16 @@ def _reason(folder: Path, count: int, status: int) -> Exception:
         return error
     path = folder / "ended.json"
     ended: dict[str, int] = json.loads(path.read_text()) if path.exists() else {}
-    killed = {rank: -code for rank, code in ended.items() if code < 0}
-    for rank, number in sorted(killed.items(), key=lambda each: each[1] == signal.SIGTERM):
-        error = ChildProcessError(
-            f"rank {rank} of {count} was killed by {signal.Signals(number).name}, the others were stopped;"
-            " if nobody killed it, memory ran out: lower fine_tune.batch_size. The same command continues an"
-            " unfinished training"
-        )
-        for each in told.values():
-            error.add_note(f"Rank {each['rank']} was here when it lost the other one:\n{each['traceback']}")
-        return error
-    return ChildProcessError(f"the {count} processes ended with status {status} and gave no reason")
+    # torchrun stops those that are left by SIGTERM: another signal came first
+    killed = sorted((code == -signal.SIGTERM, rank, -code) for rank, code in ended.items() if code < 0)
+    if not killed:
+        return ChildProcessError(f"the {count} processes ended with status {status} and gave no reason")
+    _, rank, number = killed[0]
+    return ChildProcessError(
+        f"rank {rank} of {count} was killed by {signal.Signals(number).name}, the others were stopped;"
+        " if nobody killed it, memory ran out: lower fine_tune.batch_size. The same command continues an"
+        " unfinished training"
+    )
 
 
 def main(arguments: list[str]) -> int:
