@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,20 +76,35 @@ def clone(state: Any) -> Any:
 
 
 def take(
-    phases: Sequence[Phase], position: Position, optimisers: Mapping[str, optim.Optimizer], *, seed: int
+    phases: Sequence[Phase],
+    position: Position,
+    optimisers: Mapping[str, optim.Optimizer],
+    *,
+    seed: int,
+    whole: Callable[[Any], Any] = lambda state: state,
 ) -> State:
-    """The state at this moment. Its tensors share the training's memory: store it before going on."""
+    """The state at this moment. Its tensors share the training's memory: store it before going on.
+
+    whole: makes an objective's state that of all processes; `share` of `restore` makes it one process's. So a
+    training goes on with another number of them.
+    """
     return {
         "plan": _plan(phases, seed),
         "position": dict(vars(position)),
         "modules": {name: module.state_dict() for name, module in named_modules(phases).items()},
-        "objectives": [objective.state() for objective in _objectives(phases)],
+        "objectives": [whole(objective.state()) for objective in _objectives(phases)],
         "optimisers": {name: optimiser.state_dict() for name, optimiser in optimisers.items()},
         "random": take_random(),
     }
 
 
-def restore(phases: Sequence[Phase], state: Mapping[str, Any], *, seed: int) -> Position:
+def restore(
+    phases: Sequence[Phase],
+    state: Mapping[str, Any],
+    *,
+    seed: int,
+    share: Callable[[Any], Any] = lambda state: state,
+) -> Position:
     """Load modules and objectives and return the position; optimisers and random numbers are left to the
     caller, who has yet to make them. ValueError where the state is that of another training."""
     if state.get("plan") != _plan(phases, seed):
@@ -99,7 +114,7 @@ def restore(phases: Sequence[Phase], state: Mapping[str, Any], *, seed: int) -> 
         )
     load_weights(phases, state["modules"])
     for objective, held in zip(_objectives(phases), state["objectives"], strict=True):
-        objective.load_state(held)
+        objective.load_state(share(held))
     return Position(**clone(state["position"]))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -10,23 +9,24 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import torch
-from torch import nn, optim
+from torch import optim
 
 from models import checkpoint
 from models.checkpoint import Position, State
 from models.objective import Batch
 from models.optimisers import set_pace
 from models.phases import Phase
+from models.processes import ALONE, World
 from models.steps import (
     Losses,
     Precision,
     autocast,
     build_optimisers,
-    diagnosis,
     repeatable,
     take_steps,
     to_device,
 )
+from models.validation import judge
 from models.watchers import History, Step, Watcher
 
 
@@ -64,6 +64,7 @@ def fit(
     resume: Mapping[str, Any] | None = None,
     save: Callable[[State], None] | None = None,
     save_every: float = 60.0,
+    world: World = ALONE,
 ) -> History:
     """Train through all phases; the modules stay on `device`.
 
@@ -77,13 +78,15 @@ def fit(
     resume: a state that `save` got, in a process with the same phases: all ends in the same bits.
     save: stores a state, at each epoch's end and about every `save_every` seconds within; the state shares
       the training's memory, so it must be stored before `save` returns.
+    world: the processes that train together, each with the same arguments. Only `watchers` and `save` of the
+      leading one are called.
     Raises FloatingPointError where a loss is not finite, ValueError where settings contradict each other.
     """
     target = torch.device(device)
     run = _Run(
         phases=phases,
         loaders=loaders,
-        watchers=watchers,
+        watchers=watchers if world.lead else (),
         seed=seed,
         device=target,
         cast=autocast(precision, target),
@@ -95,16 +98,18 @@ def fit(
         sign=-1.0 if higher_is_better else 1.0,
         save=save,
         save_every=save_every,
+        world=world,
     )
-    modules = checkpoint.named_modules(phases).values()
+    modules = list(checkpoint.named_modules(phases).values())
     for module in modules:
         module.to(target)
         if channels_last:
             module.to(memory_format=torch.channels_last)
     torch.manual_seed(seed)
     if resume is not None:
-        run.at = checkpoint.restore(phases, resume, seed=seed)
-    for watcher in watchers:
+        run.at = checkpoint.restore(phases, resume, seed=seed, share=world.share)
+    world.align(modules)
+    for watcher in run.watchers:
         watcher.began(phases, run.at)
     with repeatable(target):
         while run.at.phase < len(phases):
@@ -118,7 +123,7 @@ def fit(
         if channels_last:  # so that stored weights have the layout that everything else expects
             module.to(memory_format=torch.contiguous_format)
     history = History(rows=tuple(run.at.rows), best_epoch=run.at.best_epoch, kept_epoch=kept)
-    for watcher in watchers:
+    for watcher in run.watchers:
         watcher.finished(history)
     return history
 
@@ -141,13 +146,15 @@ class _Run:
     sign: float
     save: Callable[[State], None] | None
     save_every: float
+    world: World
     at: Position = field(default_factory=Position)
     saved: float = field(default_factory=time.monotonic)
     optimisers: dict[str, optim.Optimizer] = field(default_factory=dict)
 
     def train_phase(self, phase: Phase, resume: Mapping[str, Any] | None) -> None:
         """All epochs of a phase, or those that are left of it."""
-        train, valid = self.loaders(phase)
+        with self.world.in_turn():
+            train, valid = self.loaders(phase)
         if len(train) == 0:
             raise ValueError(f"phase {phase.name!r}: the training part makes no batch; lower the batch size")
         self.check_headline(phase, valid)
@@ -175,8 +182,13 @@ class _Run:
         losses = Losses(self.device, phase.name, at)
         for batch in train.epoch(at.epochs, start=at.step):
             rates = self.set_paces(phase, at.epoch * len(train) + at.step, len(train))
-            batch = to_device(batch, self.device, channels_last=self.channels_last)
-            steps = list(take_steps(phase.objective, batch, self.optimisers, cast=self.cast, clip=self.clip))
+            self.world.draw_alike()
+            batch = to_device(self.world.share(batch), self.device, channels_last=self.channels_last)
+            steps = list(
+                take_steps(
+                    phase.objective, batch, self.optimisers, cast=self.cast, clip=self.clip, world=self.world
+                )
+            )  # fmt: skip
             at.step += 1
             losses.add(steps)
             step = Step(
@@ -189,13 +201,16 @@ class _Run:
             )
             for watcher in self.watchers:
                 watcher.step_ended(step)
-            if self.save is not None and time.monotonic() - self.saved >= self.save_every:
+            if self.due():
                 losses.settle()
                 self.store()
         losses.settle()
         row = {"phase": phase.name, "epoch": at.epochs + 1, **losses.means()}
         if valid is not None and len(valid):
-            row |= self.judge(phase, valid)
+            row |= judge(
+                phase, valid.epoch(at.epochs), epoch=at.epochs + 1, device=self.device, cast=self.cast,
+                channels_last=self.channels_last, world=self.world,
+            )  # fmt: skip
         last = self.set_paces(phase, (at.epoch + 1) * len(train) - 1, len(train))
         row["rate"] = max(rate for rates in last.values() for rate in rates)
         at.rows.append(row)
@@ -215,32 +230,6 @@ class _Run:
             moved = pace.momentum if phase.optimiser_of(name).has_momentum() else None
             set_pace(optimiser, rates[name], moved)
         return rates
-
-    def judge(self, phase: Phase, valid: Batches) -> dict[str, float]:
-        """Validation loss and metrics of one pass, in evaluation mode; the modules are left in it."""
-        for module in phase.objective.trainable().values():
-            module.eval()
-        for metric in phase.metrics.values():
-            metric.reset()
-            if isinstance(metric, nn.Module):  # torchmetrics counts on a device
-                metric.to(self.device)
-        phase.objective.start_epoch()
-        total, count = torch.zeros((), dtype=torch.float64), 0
-        for batch in valid.epoch(self.at.epochs):
-            batch = to_device(batch, self.device, channels_last=self.channels_last)
-            with torch.no_grad(), self.cast():
-                outcome = phase.objective.judge(batch)
-            total = total.to(self.device) + outcome.loss.double() * outcome.count
-            count += outcome.count
-            for metric in phase.metrics.values():
-                metric.update(outcome.outputs, outcome.targets)
-        loss = float(total) / max(count, 1)
-        if not math.isfinite(loss):
-            raise FloatingPointError(diagnosis(f"validation loss is {loss}", phase.name, self.at.epochs + 1))
-        return {
-            "valid_loss": loss,
-            **{name: float(metric.compute()) for name, metric in phase.metrics.items()},
-        }
 
     def check_headline(self, phase: Phase, valid: Batches | None) -> None:
         """ValueError where epochs shall be compared by something that is not measured."""
@@ -266,10 +255,20 @@ class _Run:
             at.stale += 1
         return self.patience is not None and at.stale >= self.patience
 
+    def due(self) -> bool:
+        """Whether it is time to store the state, by the leading process's clock."""
+        if self.save is None:
+            return False
+        (seconds,) = self.world.tell(time.monotonic() - self.saved)
+        return seconds >= self.save_every
+
     def store(self) -> None:
         """Hand the whole state to whoever stores it."""
         if self.save is not None:
-            self.save(checkpoint.take(self.phases, self.at, self.optimisers, seed=self.seed))
+            whole = self.world.whole
+            state = checkpoint.take(self.phases, self.at, self.optimisers, seed=self.seed, whole=whole)
+            if self.world.lead:
+                self.save(state)
             self.saved = time.monotonic()
 
 

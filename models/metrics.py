@@ -26,6 +26,11 @@ class Average:
         self.total = self.total + values.sum(dtype=torch.float64)
         self.count += len(values)
 
+    def merge(self, add: Callable[..., tuple[float, ...]]) -> None:
+        """Take in what other processes counted: `add` sums numbers over them."""
+        self.total, count = add(float(self.total), self.count)
+        self.count = int(count)
+
     def compute(self) -> float:
         """The mean; nan before the first batch."""
         return float(self.total) / self.count if self.count else float("nan")

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from models.whole_batch import all_rows, each_tensor
+
 Batch = tuple[Any, ...]
 """One batch: tensors (inputs first, targets last), on the device of the training."""
 
@@ -60,7 +62,8 @@ class Objective(Protocol):
         ...
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint needs beyond the trainable modules: tensors, numbers, strings, lists, dicts."""
+        """What a checkpoint needs beyond the trainable modules: numbers, strings, tensors with a row for each
+        row of the last batch; in lists and dicts."""
         ...
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -106,4 +109,5 @@ class Supervised(Stateless):
         """The mean loss and the raw outputs."""
         *inputs, targets = batch
         outputs = self.network(*inputs).float()
-        return Outcome(self.loss(outputs, targets), len(inputs[0]), outputs, targets)
+        loss = self.loss(all_rows(outputs), each_tensor(targets, all_rows))
+        return Outcome(loss, len(inputs[0]), outputs, targets)

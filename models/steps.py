@@ -14,6 +14,8 @@ from models.checkpoint import Position
 from models.objective import Batch, Objective, Update
 from models.optimisers import build_optimiser
 from models.phases import Phase, freeze, layer_groups
+from models.processes import ALONE, World
+from models.whole_batch import each_tensor
 
 Precision = Literal["auto", "float32", "bf16"]
 
@@ -64,20 +66,23 @@ def take_steps(
     *,
     cast: Callable[[], AbstractContextManager[Any]],
     clip: float | None,
+    world: World = ALONE,
 ) -> Iterator[Update]:
-    """Every step that the objective asks for on this batch: the heart of the loop."""
+    """Every step that the objective asks for on this batch, or on this process's share of it: the heart of
+    the loop. The updates that come out tell of the whole batch."""
     updates = iter(objective.updates(batch))
     while True:
-        with cast():
+        with world.as_one(), cast():
             update = next(updates, None)
         if update is None:
             return
         optimiser = optimisers[update.name]
         optimiser.zero_grad(set_to_none=True)
-        update.loss.backward()  # type: ignore[no-untyped-call]
-        # Several processes would have their gradients averaged here; nothing else of the loop would differ.
+        update, loss = world.weigh(update)
+        loss.backward()  # type: ignore[no-untyped-call]
+        parameters = [each for group in optimiser.param_groups for each in group["params"]]
+        world.add_gradients(parameters)
         if clip is not None:
-            parameters = (each for group in optimiser.param_groups for each in group["params"])
             nn.utils.clip_grad_norm_(parameters, clip)
         optimiser.step()
         yield update
@@ -136,15 +141,13 @@ def repeatable(device: torch.device) -> Iterator[None]:
 
 def to_device(value: Any, device: torch.device, *, channels_last: bool) -> Any:
     """A batch on the device; images (N, C, H, W) in channels-last layout where asked."""
-    if isinstance(value, Tensor):
-        moved = value.to(device, non_blocking=True)
-        images = channels_last and moved.dim() == 4
-        return moved.contiguous(memory_format=torch.channels_last) if images else moved
-    if isinstance(value, Mapping):
-        return {key: to_device(each, device, channels_last=channels_last) for key, each in value.items()}
-    if isinstance(value, (tuple, list)):
-        return type(value)(to_device(each, device, channels_last=channels_last) for each in value)
-    return value
+
+    def moved(tensor: Tensor) -> Tensor:
+        there = tensor.to(device, non_blocking=True)
+        images = channels_last and there.dim() == 4
+        return there.contiguous(memory_format=torch.channels_last) if images else there
+
+    return each_tensor(value, moved)
 
 
 def diagnosis(what: str, phase: str, epoch: int, step: int | None = None) -> str:

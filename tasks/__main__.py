@@ -16,6 +16,7 @@ if importlib.util.find_spec("filelock") is None and OWN.exists():
     os.execv(OWN, [str(OWN), "-m", "tasks", *sys.argv[1:]])
 
 from tasks.failure import explained  # noqa: E402
+from tasks.launch import follows  # noqa: E402
 from tasks.workspace import checkout  # noqa: E402
 
 
@@ -34,13 +35,17 @@ def main(arguments: list[str]) -> int:
             from tasks.pipeline import run_stage
 
             receipt = run_stage(given.stage, given.name)
-            print(f"{given.stage} {given.name}: {receipt.rows} rows in {receipt.seconds:.1f} s")
+            if not follows():
+                print(f"{given.stage} {given.name}: {receipt.rows} rows in {receipt.seconds:.1f} s")
     return 0
 
 
 def recording(stage: str, name: str) -> AbstractContextManager[None]:
-    """Record in `dvc.lock` what is run, unless DVC is the caller. ValueError for unknown names."""
-    if "DVC_STAGE" in os.environ:
+    """Record in `dvc.lock` what is run, unless DVC is the caller, or this process helps another one.
+
+    ValueError for unknown names.
+    """
+    if "DVC_STAGE" in os.environ or follows():
         return nullcontext()
     from tasks.parameters import load_parameters
     from tasks.pipeline import find_stage

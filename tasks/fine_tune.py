@@ -1,6 +1,7 @@
 """fine_tune: cleaned and split examples -> trained weights, the facts they rest on, and the history."""
 
 import json
+from contextlib import nullcontext
 from typing import Any
 
 import pyarrow as pa
@@ -17,6 +18,7 @@ from tasks.checkpoint import (
     others_of,
     read_trained,
 )
+from tasks.launch import launched
 from tasks.pipeline import Job, Receipt
 from tasks.samples import Samples
 from tasks.tracking import begin_pass
@@ -25,6 +27,7 @@ from tasks.tracking import begin_pass
 def run(job: Job) -> Receipt:
     """Train through the recipe's phases; continue where a killed run of the same fingerprint stopped.
 
+    As one of several processes: with the others, of which only the leading one logs and writes.
     Writes `weights.safetensors`, `facts.json` (vocabularies and statistics of the training rows),
     `settings.json` (the block in effect), `history.parquet` (one row per epoch) and, where the recipe draws
     samples, `samples/epoch-NNN.png`.
@@ -34,12 +37,15 @@ def run(job: Job) -> Receipt:
 
     from models.fit import fit
     from models.hardware import device
+    from models.processes import ALONE, join
     from models.watchers import Progress
 
     settings = job.entry.fine_tune
     torch.set_num_threads(settings.threads)
+    world = join() if launched() else ALONE
     items = Items(job.read("clean"), job.read("split"))
-    learning = job.recipe.learn(items, settings, cache_folder(job))
+    with world.in_turn():
+        learning = job.recipe.learn(items, settings, cache_folder(job))
     start, judge = map(read_trained, others_of(job).values())
     torch.manual_seed(settings.seed)
     network = job.recipe.network(settings, learning.facts)
@@ -50,16 +56,17 @@ def run(job: Job) -> Receipt:
 
     identity = fingerprint(job)
     checkpoint = Checkpoint(job.workspace.state / "checkpoints" / job.application, identity)
-    resumed = checkpoint.load()
+    resumed = world.hand_out(checkpoint.load() if world.lead else None)
     if resumed:
         print("continuing an unfinished training of the same data and settings")
     samples = Samples(job.recipe.sample, network, learning.facts, settings, checkpoint.samples)
-    samples.open(anew=resumed is None)
-    with begin_pass(job, identity) as tracker:
+    if world.lead:
+        samples.open(anew=resumed is None)
+    with begin_pass(job, identity) if world.lead else nullcontext() as tracker:
         history = fit(
             phases,
             learning.loaders,
-            [Progress(), tracker, samples],
+            [Progress(), tracker, samples] if tracker else [],
             seed=settings.seed,
             device=device(),
             precision=settings.precision,
@@ -72,7 +79,10 @@ def run(job: Job) -> Receipt:
             resume=resumed,
             save=checkpoint.save,
             save_every=settings.save_every,
+            world=world,
         )
+        if tracker is None:
+            return Receipt()
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
         save_file(weights, job.output / WEIGHTS)
         write_json(job.output / FACTS, dict(learning.facts))

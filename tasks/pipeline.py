@@ -9,11 +9,13 @@ import os
 import platform
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from recipes.recipe import Recipe
+from tasks import launch
 from tasks.parameters import Application, Parameters, load_parameters, nearest
 from tasks.workspace import Workspace, checkout
 
@@ -39,7 +41,13 @@ class Stage:
     """May be launched as several processes."""
 
     def run(self, job: "Job") -> "Receipt":
-        """Call the stage's own file; imported here, so that a stage pays only for what it uses."""
+        """Call the stage's own file; imported here, so that a stage pays only for what it uses.
+
+        A distributed stage is launched as several processes where there shall be several.
+        """
+        count = launch.processes() if self.distributed else 1
+        if count > 1:
+            return launch.launch(job, count)
         receipt: Receipt = importlib.import_module(f"tasks.{self.name}").run(job)
         return receipt
 
@@ -138,7 +146,8 @@ def run_stage(
     """Run one stage of one application: the only way that any door runs a stage.
 
     Writes beside the final folder and renames it when whole, under a lock on the application.
-    Leaves a receipt with time and host in the state folder, outside of what DVC tracks.
+    Leaves a receipt with time and host in the state folder, outside of what DVC tracks. Of several processes
+    that torchrun started, the leading one does all this, the others only help it.
     ValueError or OSError where the input is at fault; then nothing that stood before is changed.
     """
     row = find_stage(stage)
@@ -148,12 +157,18 @@ def run_stage(
     door = door or ("dvc" if "DVC_STAGE" in os.environ else "command")
     started = time.time()
     folder = workspace.folder(application, stage)
-    with workspace.lock(application, stage), workspace.writing(folder) as output:
+    helps = row.distributed and launch.follows()
+    with (
+        nullcontext() if helps else workspace.lock(application, stage),
+        launch.aside() if helps else workspace.writing(folder) as output,
+    ):
         job = Job(
             stage=row, application=application, entry=entry, recipe=recipe, parameters=parameters,
             workspace=workspace, output=output, door=door,
         )  # fmt: skip
         receipt = row.run(job)
+    if helps:
+        return receipt
     receipt = Receipt(**{**asdict(receipt), "seconds": round(time.time() - started, 3)})
     record = {**asdict(receipt), "started": started, "host": platform.node(), "door": door}
     path = workspace.state / "receipts" / application / f"{stage}.json"

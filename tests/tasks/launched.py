@@ -1,0 +1,95 @@
+"""A training of several processes that tests start, look at and stop: the real stage on drawn shapes."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tasks.pipeline import run_stage
+from tasks.workspace import Workspace, checkout
+from tests import pictures
+from tests.scratch import make_project
+
+LIMIT = 120
+"""Seconds after which a test gives up waiting."""
+
+
+def prepared(folder: Path, **fine_tune: Any) -> Workspace:
+    """A project that is ready to train in float32, whose sums differ least."""
+    pictures.write_folder(folder / "shapes")
+    entry = pictures.entry(fine_tune={"precision": "float32", **fine_tune})
+    workspace = checkout(make_project(folder / "project", pictures.parameters(shapes=entry)))
+    for stage in ("download", "clean", "split"):
+        run_stage(stage, "shapes", workspace=workspace)
+    return workspace
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """Two processes that train."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PRACTICUM_PROCESSES": "2", **changes}
+
+
+def train(workspace: Workspace, *command: str, **changes: str) -> subprocess.CompletedProcess[str]:
+    """`python -m tasks fine_tune shapes`, or `python -m COMMAND`, to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", *(command or ("tasks", "fine_tune", "shapes"))], cwd=workspace.root,
+        env=environment(**changes), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+class Running:
+    """A training under way, and the processes that it started."""
+
+    def __init__(self, process: "subprocess.Popen[str]", started: list[psutil.Process]) -> None:
+        self.process, self.started = process, started
+
+    def rank(self, number: int) -> psutil.Process:
+        """The process of that rank."""
+        return next(each for each in self.started if each.environ().get("RANK") == str(number))
+
+    def end(self) -> tuple[int, str]:
+        """Wait for the end of it all: exit status and stderr. Fails where a process is left."""
+        _, said = self.process.communicate(timeout=LIMIT)
+        _, left = psutil.wait_procs(self.started, timeout=LIMIT)
+        assert not left
+        return self.process.returncode, said
+
+
+@contextmanager
+def running(workspace: Workspace, *command: str) -> Iterator[Running]:
+    """The same in the background, from the first stored state on."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", *(command or ("tasks", "fine_tune", "shapes"))], cwd=workspace.root,
+        env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        folder = workspace.state / "checkpoints" / "shapes"
+        before = stored(folder)
+        wait_for(lambda: stored(folder) != before or process.poll() is not None)
+        assert process.poll() is None, process.communicate()[1]
+        started = psutil.Process(process.pid).children(recursive=True)
+        yield Running(process, [each for each in started if "tasks.launch" in each.cmdline()])
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+
+def stored(folder: Path) -> list[int]:
+    """Times of the stored states."""
+    return [path.stat().st_mtime_ns for path in folder.glob("*.pt")]
+
+
+def wait_for(happened: Callable[[], bool]) -> None:
+    """Look again and again; fails after LIMIT."""
+    deadline = time.monotonic() + LIMIT
+    while not happened():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
