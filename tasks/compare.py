@@ -1,4 +1,4 @@
-"""Runs of an application side by side: what differs, how good each is, on which items two of them disagree."""
+"""Runs of an application side by side: what differs, how good each is, which items two judge differently."""
 
 from __future__ import annotations
 
