@@ -159,8 +159,8 @@ def compare(
         rows = [_row(store, run) for run in _newest(store, application, names, limit)]
         if not rows and CURRENT not in names:
             raise ValueError(
-                f"no run of {application} is recorded at {store.uri};"
-                f" `dvc repro export@{application}` makes one, unless its stages are current"
+                f"no run of {application} is recorded at {store.uri}; training and evaluation record one"
+                f" (`python -m flows run {application}`, with `--force` where every stage is current)"
             )
         evaluated = [row.run_id for row in rows if row.evaluated]
         ids = [_named(name, rows) for name in names] or [*reversed(evaluated[:2])]
@@ -230,7 +230,8 @@ def _named(name: str, rows: Sequence[Row]) -> str:
     fitting = [row.run_id for row in rows if row.run_id.startswith(name)]
     if len(fitting) != 1:
         known = ", ".join(row.name for row in rows)
-        raise ValueError(f"{name!r} is the start of {len(fitting) or 'no'} run ids; newest runs: {known}")
+        many = f"{len(fitting)} run ids begin" if fitting else "no run id begins"
+        raise ValueError(f"{many} with {name!r}; newest runs: {known}")
     return fitting[0]
 
 

@@ -61,31 +61,29 @@ def _items(found: Comparison, shown: int) -> Iterator[str]:
     assert found.pair is not None
     before, after = (name[:8] for name in found.pair)
     counts = ", ".join(f"{name} {count}" for name, count in changes.counts().items())
+    alone = {before: changes.gone, after: changes.new}
+    only = "".join(f", {count} only in {name}" for name, count in alone.items() if count)
     lines = [
-        f"{before} -> {after}, part {changes.part}: {len(changes.items)} items in both"
-        f" ({changes.gone} only in {before}, {changes.new} only in {after})",
+        f"{before} -> {after}, part {changes.part}: {len(changes.items)} items in both{only}",
         counts if changes.classified else f"{changes.measure}: {counts}",
-        f"as lopsided by chance alone: p = {changes.chance():.2g}"
-        f" ({'McNemar' if changes.classified else 'sign'} test)",
     ]
+    if _changed(changes):
+        test = "McNemar" if changes.classified else "sign"
+        lines.append(f"as lopsided by chance alone: p = {changes.chance():.2g} ({test} test)")
     if changes.relabelled:
         lines.append(f"{changes.relabelled} items have another label in {after}; each run is held to its own")
     yield "\n".join(lines)
     rows = changes.shown(shown).to_dict("records")
     if changes.classified:
         for flip, of_flip in itertools.groupby(rows, key=lambda row: str(row["flip"])):
-            yield f"{flip}\n" + _columns([FLIP, *(_flip(row) for row in of_flip)])
+            heads = ("item", "truth", "before", "after", f"{changes.measure} before", "after")
+            yield f"{flip}\n" + _columns([heads, *map(_flip, of_flip)])
     elif rows:
-        yield f"moved most ({changes.measure}; lower is better)\n" + _columns(
-            [MOVE, *(_move(row) for row in rows)]
-        )
+        heads = ("item", "truth", "before", "after", "difference")
+        yield f"moved most ({changes.measure}; lower is better)\n" + _columns([heads, *map(_move, rows)])
     rest = _changed(changes) - len(rows)
     if rest > 0:
         yield f"... and {rest} more (`--shown`, or all items with `--csv FILE`)"
-
-
-FLIP = ("item", "truth", "before", "after", "loss before", "after")
-MOVE = ("item", "truth", "before", "after", "difference")
 
 
 def _flip(row: dict[Any, Any]) -> tuple[str, ...]:

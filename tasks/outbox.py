@@ -76,14 +76,8 @@ class Outbox:
                     continue
                 if content.get("once") is not None:
                     content["once"] = tuple(content["once"])
-                message = Message(**content)
                 try:
-                    try:
-                        self.store.send(message, late=True)
-                    except UnreachableError:
-                        if not self.store.answers():
-                            raise
-                        self.store.send(message, late=True)
+                    self._send_late(Message(**content))
                 except RefusedError as error:
                     self._refuse(file, error)
                     continue
@@ -96,6 +90,15 @@ class Outbox:
                 shutil.rmtree(file.with_suffix(""), ignore_errors=True)
                 sent += 1
         return sent
+
+    def _send_late(self, message: Message) -> None:
+        try:
+            self.store.send(message, late=True)
+            return
+        except UnreachableError:
+            if not self.store.answers():
+                raise
+        self.store.send(message, late=True)  # the database's connections may have been cut only just now
 
     def _refuse(self, file: Path, error: OSError) -> None:
         aside = file.rename(file.with_suffix(".refused"))

@@ -67,17 +67,11 @@ TRUTHS = ("label", "target", "rating")
 
 
 def outcomes(predictions: pa.Table) -> pa.Table:
-    """A row of SCHEMA per row of `evaluate/predictions.parquet`, by the columns that it has.
-
-    ValueError where they say nothing about how good an item's answer is.
-    """
+    """A row of SCHEMA per row of `evaluate/predictions.parquet` that can be judged by the columns it has."""
     columns = set(predictions.column_names)
-    found = next((each for each in MEASURES if columns.issuperset(each[1])), None)
-    if found is None:
-        known = "; ".join(" and ".join(needed) for _, needed, _ in MEASURES)
-        raise ValueError(f"predictions tell nothing of single items; they need columns {known}")
-    name, _, measure = found
     empty = pa.nulls(predictions.num_rows)
+    known = [(name, measure) for name, needed, measure in MEASURES if columns.issuperset(needed)]
+    name, measure = known[0] if known else ("nothing", lambda table: empty)
     truth = next((predictions[each] for each in TRUTHS if each in columns), empty)
     predicted = predictions["predicted"] if "predicted" in columns else empty
     classified = "label" in columns and "predicted" in columns
@@ -170,6 +164,8 @@ def changes(first: pa.Table, second: pa.Table) -> Changes:
         both = before.merge(after, on=["part", "item_id"], suffixes=("_before", "_after"))
         if len(both):
             return _changes(part, measures[0], both, gone=len(before) - len(both), new=len(after) - len(both))
+    if not first.num_rows or not second.num_rows:
+        raise ValueError("the predictions of one of them tell nothing of single items")
     raise ValueError("they have no validation or test item in common: another split, or other data")
 
 

@@ -93,6 +93,7 @@ class Store:
             # A server that is down must cost seconds, not the minutes of MLflow's seven attempts.
             os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
             os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+            os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
             logging.getLogger("alembic").setLevel(logging.WARNING)
             logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
             from mlflow import MlflowClient
@@ -117,15 +118,15 @@ class Store:
             yield
         except MlflowException as error:
             if error.error_code in FAULTY:
-                raise RefusedError(f"MLflow at {self.uri} refuses: {first_line(error)}") from error
-            raise UnreachableError(f"MLflow at {self.uri} does not answer: {first_line(error)}") from error
+                raise RefusedError(f"MLflow at {self.uri} refuses: {reason(error)}") from error
+            raise UnreachableError(f"MLflow at {self.uri} does not answer: {reason(error)}") from error
         except HTTPError as error:  # of a file
             status = error.response.status_code if error.response is not None else 500
             if 400 <= status < 500 and status not in LATER:
-                raise RefusedError(f"MLflow at {self.uri} refuses: {first_line(error)}") from error
-            raise UnreachableError(f"MLflow at {self.uri} does not answer: {first_line(error)}") from error
+                raise RefusedError(f"MLflow at {self.uri} refuses: {reason(error)}") from error
+            raise UnreachableError(f"MLflow at {self.uri} does not answer: {reason(error)}") from error
         except (RequestException, OperationalError, ConnectionError, TimeoutError) as error:
-            raise UnreachableError(f"MLflow at {self.uri} does not answer: {first_line(error)}") from error
+            raise UnreachableError(f"MLflow at {self.uri} does not answer: {reason(error)}") from error
 
     def answers(self) -> bool:
         """Whether the server and its database are there."""
@@ -302,6 +303,8 @@ def _portions(rows: list[Any]) -> Iterator[list[Any]]:
         yield rows[start : start + BATCH]
 
 
-def first_line(error: BaseException) -> str:
-    """What an error says, short enough for one line."""
-    return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
+def reason(error: BaseException) -> str:
+    """What an error says, short enough for one line; of several around each other the innermost."""
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return str(error).strip().partition("\n")[0][:300] or type(error).__name__

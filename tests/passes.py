@@ -21,7 +21,9 @@ PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["mlflow", "tasks.tracking", "tests.passes"])
 
 
-def make_job(root: Path, stage: str = "fine_tune", *, application: str = "app", **evaluate: Any) -> Job:
+def make_job(
+    root: Path, stage: str = "fine_tune", *, application: str = "app", rate: float = 0.1, **evaluate: Any
+) -> Job:
     """A job in a git repository of its own, with what `clean` and `fine_tune` would have left."""
     if not (root / ".git").exists():
         root.mkdir(parents=True, exist_ok=True)
@@ -37,7 +39,7 @@ def make_job(root: Path, stage: str = "fine_tune", *, application: str = "app", 
     entry = Application(
         recipe="shapes", family="vision", source="sources/shapes.yaml", download=DownloadBlock(), clean={},
         corrections="sources/none", starts_from="sources/none", judge="sources/none",
-        split=SplitBlock(seed=7), fine_tune={"rates": {"head": 0.1}, "epochs": 3}, evaluate=evaluate,
+        split=SplitBlock(seed=7), fine_tune={"rates": {"head": rate}, "epochs": 3}, evaluate=evaluate,
         export={},
     )  # fmt: skip
     return Job(
