@@ -75,12 +75,13 @@ def _items(found: Comparison, shown: int) -> Iterator[str]:
     yield "\n".join(lines)
     rows = changes.shown(shown).to_dict("records")
     if changes.classified:
+        before_after = ("before", "after", f"{changes.measure} before", "after")
         for flip, of_flip in itertools.groupby(rows, key=lambda row: str(row["flip"])):
-            heads = ("item", "truth", "before", "after", f"{changes.measure} before", "after")
-            yield f"{flip}\n" + _columns([heads, *map(_flip, of_flip)])
+            yield f"{flip}\n" + _columns([("item", "truth", *before_after), *map(_flip, of_flip)])
     elif rows:
-        heads = ("item", "truth", "before", "after", "difference")
-        yield f"moved most ({changes.measure}; lower is better)\n" + _columns([heads, *map(_move, rows)])
+        yield f"moved most ({changes.measure}; lower is better)\n" + _columns(
+            [("item", "truth", "before", "after", "difference"), *map(_move, rows)]
+        )
     rest = _changed(changes) - len(rows)
     if rest > 0:
         yield f"... and {rest} more (`--shown`, or all items with `--csv FILE`)"

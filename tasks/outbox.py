@@ -108,6 +108,10 @@ class Outbox:
         """Messages that were not sent, oldest first."""
         return sorted(self.folder.glob("*.json"))
 
+    def refused(self) -> list[Path]:
+        """Messages that were put aside."""
+        return sorted(self.folder.glob("*.refused"))
+
     def _keep(self, message: Message) -> Path:
         self.folder.mkdir(parents=True, exist_ok=True)
         file = self.folder / f"{time.time_ns()}-{os.getpid()}.json"

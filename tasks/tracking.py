@@ -71,9 +71,10 @@ def find_pass(application: str, workspace: Workspace) -> str | None:
         entry=entry.model_copy(update={"fine_tune": settings}), workspace=workspace, output=tuned,
         door="command",
     )  # fmt: skip
-    store = open_store(workspace)
-    with store.reached():
-        return store.find(application, fingerprint(job))
+    outbox = open_outbox(workspace)
+    outbox.flush()
+    with outbox.store.reached():
+        return outbox.store.find(application, fingerprint(job))
 
 
 def begin_pass(job: "Job", fingerprint: str) -> "Tracker":

@@ -3,6 +3,8 @@
 import os
 import platform
 import signal
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,12 +14,17 @@ import pyarrow as pa
 import pytest
 
 from recipes.evaluation.classification import PREDICTIONS
+from tasks.compare import compare
 from tasks.outcomes import FILE, OUTCOMES
+from tasks.pipeline import run_stage
 from tasks.store import HEARTBEAT
 from tasks.tracking import begin_evaluation, begin_pass, send_waiting
 from tasks.workspace import checkout
+from tests import pictures
+from tests.flows.conftest import command
 from tests.passes import PASS, PROCESSES, make_job, only_run, row, steps, store_of, train
-from tests.tracking_servers import Postgres, Server, running, wait_until
+from tests.scratch import write_parameters
+from tests.tracking_servers import SECONDS, Postgres, Server, running, wait_until
 
 EPOCHS = 12
 
@@ -123,6 +130,42 @@ def test_ten_runs_at_once_lose_nothing(tmp_path: Path, server: Server) -> None:
         }
         assert files == {"figures/confusion.png", f"{OUTCOMES}/{FILE}"}
     assert not any(waiting(tmp_path / key[0]) for key in keys)
+
+    write_parameters(tmp_path / "0", pictures.parameters(crowd_0=pictures.entry()))
+    compared = compare("crowd_0", workspace=checkout(tmp_path / "0"))
+    assert len(compared.rows) == 5
+    assert compared.changes is not None
+    assert compared.changes.counts()["wrong in both"] == 1
+
+
+def test_a_training_goes_on_without_its_server(project: Path, server: Server) -> None:
+    """A real training in a process of its own, whose server is killed and comes back while it works."""
+    parameters = pictures.parameters(
+        shapes=pictures.entry(fine_tune={"phases": [{"epochs": 40, "rates": [0.01]}]})
+    )
+    write_parameters(project, parameters)
+    for stage in ("download", "clean", "split"):
+        run_stage(stage, "shapes", workspace=checkout(project))
+    with (project / "log.txt").open("wb") as log:
+        training = subprocess.Popen(
+            [sys.executable, "-m", "tasks", "fine_tune", "shapes"], cwd=project, stdout=log, stderr=log
+        )
+    wait_until(lambda: len(recorded(project)) > 2, (project / "log.txt").read_text)
+    server.kill()
+    wait_until(lambda: bool(waiting(project)), (project / "log.txt").read_text)
+    server.start()
+    assert training.wait(SECONDS) == 0, (project / "log.txt").read_text()
+    assert all_sent(project)
+    assert recorded(project) == [*range(1, 41)]
+    assert only_run(project, "shapes").info.status == "FINISHED"
+    told = command(project, "flows", "compare", "shapes", MLFLOW_TRACKING_URI=server.address).stdout
+    assert only_run(project, "shapes").info.run_id[:8] in told
+    assert "valid.error_rate" not in told  # it was not evaluated
+
+
+def recorded(project: Path) -> list[int]:
+    found = list(store_of(project).runs(experiment="shapes"))
+    return steps(project, "valid_loss", "shapes") if found else []
 
 
 def test_a_server_that_dies_loses_nothing(tmp_path: Path, server: Server) -> None:
