@@ -174,6 +174,33 @@ def predict(
 
 
 @app.command()
+def compare(
+    application: Application,
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RUN RUN]", help="ids or their first letters, or `current` for artifacts/"),
+    ] = None,
+    limit: Annotated[int, typer.Option(help="newest runs in the table")] = 6,
+    shown: Annotated[int, typer.Option(help="items listed")] = 20,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="write every item of both runs")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="everything, for machines")] = False,
+    log: Annotated[bool, typer.Option(help="put the items that differ into the second run")] = False,
+) -> None:
+    """Runs side by side: parameters that differ, metrics, and which items two runs judge differently."""
+    with explained(f"compare {application}"):
+        from tasks.compare import compare as side_by_side
+        from tasks.compare import log_changes, write_items
+        from tasks.comparison_text import as_text
+
+        found = side_by_side(application, runs or (), limit=limit)
+        print(found.as_json() if as_json else as_text(found, shown=shown))
+        if csv is not None:
+            write_items(found, csv)
+        if log:
+            print(f"logged: {log_changes(found)}", file=sys.stderr)
+
+
+@app.command()
 def register(application: Application) -> None:
     """Register the export in MLflow, once per digest, as challenger; champion if it is better."""
     with explained(f"register {application}"):

@@ -11,6 +11,8 @@ from prefect.states import Completed, State
 
 from tasks import versioning
 from tasks.pipeline import STAGES, Stage, run_stage
+from tasks.tracking import send_waiting
+from tasks.workspace import checkout
 
 RETRY_SECONDS = (10, 60)
 """Pauses before the retries of a stage: short for a hiccup, longer for a server that restarts."""
@@ -31,6 +33,7 @@ def run_application(application: str, force: bool = False) -> dict[str, str]:
     application's own stages whether current or not. A failed stage fails the flow with its reason.
     """
     root = Path.cwd()
+    send_waiting(checkout(root))
     plan = versioning.plan(root, f"export@{application}")
     current = versioning.current(root, plan)
     pull = current != set(plan) and versioning.fetch_run_cache(root)

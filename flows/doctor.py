@@ -124,11 +124,13 @@ def runs(workspace: Workspace) -> Finding:
     outbox = open_outbox(workspace)
     with outbox.store.reached():
         outbox.store.client.search_experiments(max_results=1)
-    waiting = len(outbox.waiting())
-    text = f"{outbox.store.uri}" + (
-        f"; {waiting} messages wait to be sent at the next start" if waiting else ""
-    )
-    return Finding("mlflow", None if waiting else True, text)
+    waiting, refused = len(outbox.waiting()), len(outbox.refused())
+    text = outbox.store.uri
+    if waiting:
+        text += f"; {waiting} messages wait to be sent at the next start"
+    if refused:
+        text += f"; {refused} messages were refused and lie in {outbox.folder}"
+    return Finding("mlflow", None if waiting or refused else True, text)
 
 
 def stray(workspace: Workspace) -> Finding:

@@ -54,7 +54,7 @@ def run(job: Job) -> Receipt:
     figures.mkdir()
     for figure in job.recipe.interpret(subject, predictions):
         draw(figure, figures / f"{figure.name}.png")
-    begin_evaluation(job, fingerprint(job), metrics=metrics, figures=figures)
+    begin_evaluation(job, fingerprint(job), metrics=metrics, figures=figures, predictions=predictions)
     numbers = metrics.get("valid") or metrics.get("test") or {}
     return Receipt(rows=predictions.num_rows, numbers=numbers)
 

@@ -7,30 +7,32 @@ is logged twice. Where the tracking server is down, training goes on and the rec
 
 import hashlib
 import json
-import logging
-import math
 import os
-import platform
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
-import psutil
-
-from tasks.outbox import Message, Outbox, Status, Store, UnreachableError
+from tasks.liveness import HEARTBEAT_SECONDS, close_dead_runs, signs, silent_seconds
+from tasks.machine_load import Load
+from tasks.outbox import Outbox
+from tasks.outcomes import OUTCOMES, write_outcomes
 from tasks.parameters import load_parameters, nearest
+from tasks.store import Message, RefusedError, Status, Store, UnreachableError
 from tasks.versioning import folder_digest
 from tasks.workspace import Workspace, shared_state
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from tasks.pipeline import Job
 
-SAMPLE_SECONDS = 10.0
-"""Between samples of processor, memory and accelerator; an epoch logs their mean."""
 ON_FAILURE = ("continue", "stop")
 
 
@@ -69,9 +71,10 @@ def find_pass(application: str, workspace: Workspace) -> str | None:
         entry=entry.model_copy(update={"fine_tune": settings}), workspace=workspace, output=tuned,
         door="command",
     )  # fmt: skip
-    store = open_store(workspace)
-    with store.reached():
-        return store.find(application, fingerprint(job))
+    outbox = open_outbox(workspace)
+    outbox.flush()
+    with outbox.store.reached():
+        return outbox.store.find(application, fingerprint(job))
 
 
 def begin_pass(job: "Job", fingerprint: str) -> "Tracker":
@@ -81,60 +84,64 @@ def begin_pass(job: "Job", fingerprint: str) -> "Tracker":
     """
     outbox = open_outbox(job.workspace)
     try:
-        with outbox.store.reached():
-            close_dead_runs(outbox.store)
+        tidy(outbox)
     except UnreachableError:
         if outbox.on_failure == "stop":
             raise
     return Tracker(job, fingerprint, outbox)
 
 
+def tidy(outbox: Outbox) -> None:
+    """What every start does first: send what waits, then close runs that nobody works on."""
+    outbox.flush()
+    with outbox.store.reached():
+        close_dead_runs(outbox.store)
+
+
+def send_waiting(workspace: Workspace) -> None:
+    """Send what could not be sent before, if the server is back. Costs nothing where nothing waits."""
+    outbox = open_outbox(workspace)
+    if outbox.waiting():
+        try:
+            tidy(outbox)
+        except UnreachableError as error:
+            print(f"{error}. {len(outbox.waiting())} messages go on waiting", file=sys.stderr)
+
+
 def begin_evaluation(
-    job: "Job", fingerprint: str, *, metrics: Mapping[str, Any], figures: Path | None = None
+    job: "Job",
+    fingerprint: str,
+    *,
+    metrics: Mapping[str, Any],
+    figures: Path | None = None,
+    predictions: "pa.Table | None" = None,
 ) -> None:
     """Log the evaluation of a pass into its run, once; with other `evaluate` parameters, into a child of it.
 
-    `metrics` is what `metrics.json` holds (numbers by part); `figures` is a folder of pictures.
+    `metrics` is what `metrics.json` holds (numbers by part); `figures` is a folder of pictures. Of the
+    `predictions` the outcome of each item is kept, by which `compare` tells two runs apart.
     """
     settings = _flat("evaluate", _plain(job.block))
     which = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
     outbox = open_outbox(job.workspace)
     tracker = Tracker(job, fingerprint, outbox)
-    numbers = {
-        name: float(value)
-        for name, value in _flat("", metrics).items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
-    }
-    rows = _history(job)
-    outbox.post(tracker.opening(running=False))
-    for row in rows:  # a pass that was restored, or made elsewhere, has no run here yet
+    outbox.post(tracker.opening())
+    for row in _history(job):  # a pass that was restored, or made elsewhere, has no run here yet
         outbox.post(tracker.epoch(row))
-    first = _tag(outbox.store, job.application, fingerprint, "practicum.evaluation")
-    files = [(str(figures), "figures")] if figures is not None and first != which else []
-    if first in (None, which):
+    with TemporaryDirectory() as folder:
+        files = [(str(figures), "figures")] if figures is not None else []
+        if predictions is not None:
+            files.append((str(write_outcomes(predictions, Path(folder))), OUTCOMES))
         outbox.post(
             tracker.message(
                 params={name: str(value) for name, value in settings.items()},
-                metrics=numbers,
-                tags={"practicum.evaluation": which},
+                metrics=_numbers(_flat("", metrics)),
+                once=("practicum.evaluation", which),
                 files=files,
-                status="FINISHED" if first is None else None,
+                status="FINISHED",
             ),
             now=True,
         )
-        return
-    key = f"{fingerprint}/{which}"
-    if _tag(outbox.store, job.application, key, "practicum.evaluation") == which:
-        return
-    outbox.post(
-        Message(
-            experiment=job.application, key=key, name=f"evaluate {which[:8]}", parent=fingerprint,
-            created=tracker.origin(), params={name: str(value) for name, value in settings.items()},
-            metrics=numbers, tags={"practicum.evaluation": which}, files=files, status="FINISHED",
-            time=_now(),
-        ),
-        now=True,
-    )  # fmt: skip
 
 
 class Tracker:
@@ -145,9 +152,11 @@ class Tracker:
         self.fingerprint = fingerprint
         self.outbox = outbox
         self._load = Load(outbox.store.uri)
+        self._pause = min(HEARTBEAT_SECONDS, silent_seconds() / 4)
+        self._beat = 0.0
 
     def __enter__(self) -> "Tracker":
-        self.outbox.post(self.opening(running=True))
+        self._post_alive(self.opening())
         return self
 
     def __exit__(
@@ -159,7 +168,7 @@ class Tracker:
         tags = {"practicum.error": str(error)[:500]} if error is not None else {}
         try:
             self.outbox.post(self.message(status=status, tags=tags), now=True)
-        except UnreachableError as lost:
+        except (UnreachableError, RefusedError) as lost:
             if error is None:
                 raise
             print(lost, file=sys.stderr)  # the training's own error is the one to see
@@ -168,18 +177,26 @@ class Tracker:
         """Of the watcher; the run was opened before."""
 
     def step_ended(self, step: Any) -> None:
-        """Of the watcher: a look at the machine every few seconds."""
+        """Of the watcher: a look at the machine every few seconds, a sign of life every minute."""
         self._load.sample()
+        if time.monotonic() >= self._beat:
+            self._post_alive(self.message(), keep=False)
 
     def epoch_ended(self, row: Mapping[str, Any]) -> None:
         """Of the watcher: everything about this epoch in one message."""
-        self.outbox.post(self.epoch({**row, **self._load.mean()}))
+        self._post_alive(self.epoch({**row, **self._load.mean()}))
 
     def finished(self, history: Any) -> None:
         """Of the watcher: which epoch's weights were kept."""
         kept = getattr(history, "kept_epoch", None)
         if kept is not None:
             self.outbox.post(self.message(tags={"practicum.kept_epoch": str(kept)}))
+
+    def _post_alive(self, message: Message, *, keep: bool = True) -> None:
+        """Every such message says that this process works on the run: one closed by mistake is open again."""
+        alive = replace(message, tags={**message.tags, **signs()}, status="RUNNING")
+        self.outbox.post(alive, keep=keep)
+        self._beat = time.monotonic() + self._pause
 
     def attach(self, folder: Path, place: str) -> None:
         """A folder of files below `place` of the run's artifacts."""
@@ -188,7 +205,7 @@ class Tracker:
     def message(self, **content: Any) -> Message:
         """A message for the run of this pass."""
         return Message(
-            experiment=self.job.application, key=self.fingerprint, name=self.name(), created=self.origin(),
+            experiment=self.job.application, key=self.fingerprint, name=self.name(), created=self.origin,
             **{"time": _now(), **content},
         )  # fmt: skip
 
@@ -196,6 +213,7 @@ class Tracker:
         """What people read: recipe, edition and the start of the fingerprint."""
         return f"{self.job.entry.recipe} {self.job.parameters.edition} {self.fingerprint[:8]}"
 
+    @cached_property
     def origin(self) -> dict[str, str]:
         """Tags that say where a run comes from; they stay as they were when it was made."""
         root = self.job.workspace.root
@@ -213,8 +231,8 @@ class Tracker:
             "mlflow.source.type": "PROJECT",
         }
 
-    def opening(self, *, running: bool) -> Message:
-        """Parameters, data and the process that works on it."""
+    def opening(self) -> Message:
+        """Parameters and data."""
         entry = self.job.entry
         params: dict[str, Any] = {
             "edition": self.job.parameters.edition,
@@ -224,27 +242,13 @@ class Tracker:
             params[field] = getattr(entry, field)
         for block in ("download", "clean", "split", "fine_tune"):
             params |= _flat(block, _plain(entry.block(block)))
-        process = psutil.Process()
         return self.message(
-            params={name: str(value) for name, value in params.items()},
-            tags={
-                "practicum.host": platform.node(),
-                "practicum.process": f"{process.pid} {process.create_time():.2f}",
-            }
-            if running
-            else {},
-            inputs=[self.dataset()],
-            status="RUNNING" if running else None,
+            params={name: str(value) for name, value in params.items()}, inputs=[self.dataset()]
         )
 
     def epoch(self, row: Mapping[str, Any]) -> Message:
         """The numbers of one row of the history."""
-        numbers = {
-            name: float(value)
-            for name, value in row.items()
-            if isinstance(value, int | float) and not isinstance(value, bool)
-        }
-        return self.message(step=int(row["epoch"]), metrics=numbers)
+        return self.message(step=int(row["epoch"]), metrics=_numbers(row))
 
     def dataset(self) -> dict[str, Any]:
         """The cleaned examples as MLflow's data set: digest of DVC where it has one, else of the content."""
@@ -276,74 +280,20 @@ class Tracker:
         return found
 
 
-class Load:
-    """Processor, memory, disk, network and accelerator, as MLflow's own monitors measure them."""
-
-    def __init__(self, uri: str) -> None:
-        self._uri = uri
-        self._monitor: Any = None
-        self._next = 0.0
-
-    def sample(self) -> None:
-        """Measure, if the last time is long enough ago."""
-        if time.monotonic() < self._next:
-            return
-        if self._monitor is None:
-            logging.getLogger("mlflow.system_metrics").setLevel(logging.WARNING)
-            from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-
-            # Its own thread ends at the first failure of the server, and is too slow for short runs.
-            self._monitor = SystemMetricsMonitor("", tracking_uri=self._uri)  # type: ignore[no-untyped-call]
-        self._monitor.collect_metrics()
-        self._next = time.monotonic() + SAMPLE_SECONDS
-
-    def mean(self) -> dict[str, float]:
-        """Means since the last call, under the names that MLflow's page of system metrics shows."""
-        self._next = 0.0
-        self.sample()
-        means = {f"system/{name}": float(value) for name, value in self._monitor.aggregate_metrics().items()}
-        for monitor in self._monitor.monitors:
-            monitor.clear_metrics()
-        return means
-
-
-def close_dead_runs(store: Store) -> int:
-    """Mark as KILLED the RUNNING runs of this host whose process is gone; returns how many."""
-    experiments = [each.experiment_id for each in store.client.search_experiments()]
-    running = store.client.search_runs(
-        experiments, f"attributes.status = 'RUNNING' and tags.`practicum.host` = '{platform.node()}'"
-    )
-    dead = [run for run in running if not _alive(run.data.tags.get("practicum.process", ""))]
-    for run in dead:
-        store.client.set_terminated(run.info.run_id, "KILLED")
-    return len(dead)
-
-
-def _alive(process: str) -> bool:
-    """Whether `PID START` still runs: the start tells it from a later process of the same number."""
-    try:
-        pid, started = process.split()
-        return math.isclose(psutil.Process(int(pid)).create_time(), float(started), abs_tol=1.0)
-    except (ValueError, psutil.Error):
-        return False
-
-
-def _tag(store: Store, experiment: str, key: str, tag: str) -> str | None:
-    """A tag of the run with that key; None without such a run or while the server is down."""
-    try:
-        with store.reached():
-            run = store.find(experiment, key)
-            return store.client.get_run(run).data.tags.get(tag) if run else None
-    except UnreachableError:
-        return None
-
-
 def _history(job: "Job") -> list[dict[str, Any]]:
     import pyarrow.parquet as pq
 
     path = job.read("fine_tune") / "history.parquet"
     rows: list[dict[str, Any]] = pq.read_table(path).to_pylist() if path.exists() else []
     return rows
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    return {
+        name: float(value)
+        for name, value in values.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
 
 
 def _plain(block: Any) -> Any:

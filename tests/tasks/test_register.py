@@ -16,11 +16,11 @@ from mlflow import MlflowClient
 from safetensors.torch import save_file
 
 from tasks import parameters as parameters_module
-from tasks.outbox import Store
 from tasks.parameters import load_parameters
 from tasks.pipeline import run_stage
 from tasks.predict import predict
 from tasks.register import Candidate, Registered, enter, find_candidate, part_digest, register
+from tasks.store import Store
 from tasks.tracking import tracking_uri
 from tasks.workspace import Workspace, checkout
 from tests import colours
