@@ -22,7 +22,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import VariableCreate
 from prefect.client.schemas.objects import StateType, Variable
 from prefect.events import emit_event
-from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound, PrefectHTTPStatusError
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Crashed
@@ -33,18 +33,17 @@ SHORTEST = 2.0
 """Seconds. Below this, a renewal over a network may well come too late."""
 RENEWALS = 4
 """Per lease. A holder that was not heard for three of them stops, before anybody may take over."""
+RETRY_SECONDS = 0.5
+"""Between attempts to renew: a busy server on SQLite refuses many a request at once."""
+INSIST_SECONDS = 10.0
+"""Until a holder that did not stop is told again: cleaning up takes time, and a bare `except` may be in the way."""
+GONE = "somebody else took the application over"
 ALIVE = "practicum.run.alive"
 """The event that a run sends with each renewal; its absence says that the run is dead (flows/dead_runs.py)."""
 
 
-class ClaimLostError(OSError):
-    """The holder may no longer work on its application."""
-
-    def __str__(self) -> str:
-        return (
-            "this worker lost its claim on the application, so its work was stopped;"
-            " what is unfinished is kept, and the next run restores or continues it"
-        )
+class ClaimLostError(BaseException):
+    """Raised in the middle of a holder's work, like Ctrl-C: libraries catch any `Exception` and go on."""
 
 
 def lease_seconds() -> float:
@@ -58,8 +57,9 @@ def lease_seconds() -> float:
 class Claims:
     """What one run holds: at most one application at a time, so that no two runs wait for each other.
 
-    A context manager; leaving it gives back what is held. Without a Prefect server that stays, nobody else can
-    know of a claim, and the locks of the checkout are all there is: then nothing is asked and nothing waits.
+    A context manager; leaving it gives back what is held, and raises OSError where the work was stopped because
+    the claim was lost. Without a Prefect server that stays, nobody else can know of a claim, and the locks of the
+    checkout are all there is: then nothing is asked and nothing waits.
     """
 
     def __init__(self) -> None:
@@ -69,6 +69,7 @@ class Claims:
         self._turn = threading.Lock()
         """Held while the claim is renewed, given back or declared lost: never two of these at once."""
         self._over = threading.Event()
+        self._lost: str | None = None
         self._holder = threading.get_ident()
         self._alive = threading.Thread(
             target=contextvars.copy_context().run, args=(self._stay_alive,), daemon=True, name="claims"
@@ -83,7 +84,18 @@ class Claims:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._over.set()
+        if not self.shared:
+            return
+        try:
+            self._alive.join()
+        except ClaimLostError:  # sent in the last moment
+            pass
         self.release()
+        if self._lost is not None and error is not None:
+            raise OSError(
+                f"{self._lost}. The work was stopped; what is unfinished is kept, and the next run"
+                " restores or continues it"
+            ) from None
 
     def take(self, application: str) -> bool:
         """Hold the application and nothing else; True where somebody else held it before.
@@ -110,7 +122,7 @@ class Claims:
             if held is None:
                 return
             try:
-                with _impatient(self.lease / RENEWALS) as client:
+                with _impatient(self.lease, retries=2) as client:
                     _delete(client, held)
             except httpx.HTTPError as error:
                 print(f"{held.name} was not given back ({error}); its lease runs out", file=sys.stderr)
@@ -134,37 +146,51 @@ class Claims:
     def _stay_alive(self) -> None:
         """Of the thread: tell the server that this run lives, and renew what it holds."""
         pause = self.lease / RENEWALS
-        heard, beat = time.monotonic(), 0
         run, related = flow_run.get_id(), _deployment()
+        beat, renewed = 0, time.monotonic()
         with _impatient(pause) as client:
             while not self._over.wait(pause):
-                beat += 1
                 if run:
                     emit_event(ALIVE, {"prefect.resource.id": f"prefect.flow-run.{run}"}, related=related)
-                with self._turn:
-                    if self._held is None:
-                        heard = time.monotonic()
-                        continue
-                    asked = time.monotonic()
-                    try:
-                        client.request(
-                            "PATCH", "/variables/{id}", path_params={"id": self._held.id},
-                            json={"value": self._value(beat)},
-                        )  # fmt: skip
-                        heard = asked
-                    except (httpx.HTTPError, PrefectHTTPStatusError) as error:
-                        gone = isinstance(error, httpx.HTTPStatusError) and error.response.status_code == 404
-                        if gone or time.monotonic() > heard + self.lease - pause:
-                            self._lose("somebody else took it over" if gone else str(error))
+                beat += 1
+                asked = time.monotonic()
+                while (
+                    reason := self._renew(client, beat)
+                ) and time.monotonic() < renewed + self.lease - pause:
+                    if reason == GONE or self._over.wait(RETRY_SECONDS):
+                        break
+                if reason and not self._over.is_set():
+                    self._stop(reason)
+                    return
+                renewed = asked
 
-    def _lose(self, reason: str) -> None:
-        """Stop the holder's thread where it is, as Ctrl-C would: it may be in the middle of a training."""
-        assert self._held is not None
-        print(f"{self._held.name} is lost: {reason}", file=sys.stderr, flush=True)
-        self._held = None
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(
-            ctypes.c_ulong(self._holder), ctypes.py_object(ClaimLostError)
-        )
+    def _renew(self, client: SyncPrefectClient, beat: int) -> str:
+        """Why it failed; empty where it did not, or nothing is held."""
+        with self._turn:
+            if self._held is None:
+                return ""
+            try:
+                client.request(
+                    "PATCH", "/variables/{id}", path_params={"id": self._held.id},
+                    json={"value": self._value(beat)},
+                )  # fmt: skip
+            except httpx.HTTPError as error:
+                gone = isinstance(error, httpx.HTTPStatusError) and error.response.status_code == 404
+                return GONE if gone else str(error) or type(error).__name__
+            return ""
+
+    def _stop(self, reason: str) -> None:
+        """Stop the holder's thread where it is: it may be in the middle of a training."""
+        with self._turn:
+            if self._held is None:
+                return
+            self._lost, self._held = f"{self._held.name} is lost: {reason}", None
+        print(self._lost, file=sys.stderr, flush=True)
+        while not self._over.is_set():
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                ctypes.c_ulong(self._holder), ctypes.py_object(ClaimLostError)
+            )
+            self._over.wait(INSIST_SECONDS)
 
 
 def variable(application: str) -> str:
@@ -182,7 +208,9 @@ def _await_end(client: SyncPrefectClient, name: str, application: str) -> bool:
     while (held := client.read_variable_by_name(name)) is not None:
         value = held.value
         if not isinstance(value, dict) or not {"holder", "lease", "beat", "flow_run"} <= value.keys():
-            raise ValueError(f"the Prefect variable {name} is no claim; delete it (`prefect variable delete`)")
+            raise ValueError(
+                f"the Prefect variable {name} is no claim; delete it (`prefect variable delete`)"
+            )
         if seen != (held.id, value["beat"]):
             seen, since = (held.id, value["beat"]), time.monotonic()
         elif time.monotonic() - since > value["lease"]:
@@ -214,9 +242,7 @@ def _close(client: SyncPrefectClient, run: str | None) -> None:
     except ObjectNotFound:
         return
     if state is not None and state.type == StateType.RUNNING:
-        client.set_flow_run_state(
-            run, Crashed(message="its worker died; another has taken over"), force=True
-        )
+        client.set_flow_run_state(run, Crashed(message="its worker died; another has taken over"), force=True)
 
 
 def _deployment() -> list[dict[str, str]]:
@@ -234,10 +260,10 @@ def _deployment() -> list[dict[str, str]]:
 
 
 @contextmanager
-def _impatient(seconds: float) -> Iterator[SyncPrefectClient]:
-    """A client that fails at once: its caller has its own idea of when to try again."""
+def _impatient(seconds: float, *, retries: int = 0) -> Iterator[SyncPrefectClient]:
+    """A client that soon gives up: its caller has its own idea of when to try again."""
     with (
-        temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
+        temporary_settings({PREFECT_CLIENT_MAX_RETRIES: retries}),
         get_client(sync_client=True, httpx_settings={"timeout": seconds}) as client,
     ):
         yield client
