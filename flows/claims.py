@@ -1,7 +1,7 @@
-"""Only one worker has an application: a claim on the Prefect server, with a lease that its holder keeps renewing.
+"""Only one worker has an application: a claim on the Prefect server, with a lease that its holder renews.
 
-A claim is a Prefect variable: the server lets only one of a name be made, and by its id nobody deletes or renews
-any other than the one he has seen. Why not a concurrency limit: docs/decisions/0010-claims.md.
+A claim is a Prefect variable: the server lets only one of a name be made, and by its id nobody deletes or
+renews any other than the one he has seen. Why not a concurrency limit: docs/decisions/0010-claims.md.
 """
 
 import contextvars
@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any
 
@@ -36,10 +36,10 @@ RENEWALS = 4
 RETRY_SECONDS = 0.5
 """Between attempts to renew: a busy server on SQLite refuses many a request at once."""
 INSIST_SECONDS = 10.0
-"""Until a holder that did not stop is told again: cleaning up takes time, and a bare `except` may be in the way."""
+"""Until a holder that did not stop is told again: it may be cleaning up, or an `except:` was in the way."""
 GONE = "somebody else took the application over"
 ALIVE = "practicum.run.alive"
-"""The event that a run sends with each renewal; its absence says that the run is dead (flows/dead_runs.py)."""
+"""The event that a run sends with each renewal; without it, the run is dead (flows/dead_runs.py)."""
 
 
 class ClaimLostError(BaseException):
@@ -57,9 +57,9 @@ def lease_seconds() -> float:
 class Claims:
     """What one run holds: at most one application at a time, so that no two runs wait for each other.
 
-    A context manager; leaving it gives back what is held, and raises OSError where the work was stopped because
-    the claim was lost. Without a Prefect server that stays, nobody else can know of a claim, and the locks of the
-    checkout are all there is: then nothing is asked and nothing waits.
+    A context manager; leaving it gives back what is held, and raises OSError where the work was stopped
+    because the claim was lost. Without a Prefect server that stays, nobody else can know of a claim, and the
+    locks of the checkout are all there is: then nothing is asked and nothing waits.
     """
 
     def __init__(self) -> None:
@@ -86,10 +86,8 @@ class Claims:
         self._over.set()
         if not self.shared:
             return
-        try:
+        with suppress(ClaimLostError):  # sent in the last moment
             self._alive.join()
-        except ClaimLostError:  # sent in the last moment
-            pass
         self.release()
         if self._lost is not None and error is not None:
             raise OSError(

@@ -1,7 +1,7 @@
 """A run whose worker died is scheduled again by the Prefect server, so that another worker does its work.
 
-A worker that is killed with its machine can report nothing. Its run's sign of life (flows/claims.py) is what the
-server misses: an automation of its own, which needs no process of ours.
+A worker that is killed with its machine can report nothing. Its run's sign of life (flows/claims.py) is what
+the server misses: an automation of its own, which needs no process of ours.
 """
 
 from datetime import timedelta
@@ -21,8 +21,8 @@ SHORTEST = 10.0
 def schedule_dead_runs_again() -> Automation:
     """Make or renew the automation on the server that PREFECT_API_URL names.
 
-    It concerns runs of deployments only: nobody would start another one again. How long it waits is the length
-    of a lease, ten seconds at least: a new claim is to be had by then.
+    It concerns runs of deployments only: nobody would start another one again. It waits for the length of a
+    lease, ten seconds at least.
     """
     wanted = Automation(
         name=NAME,

@@ -1,7 +1,8 @@
 """What clones share through the default DVC remote: a stage's outputs, and of which inputs they were made.
 
-One entry of DVC's run cache and the files that it names travel for each stage, never the whole cache. A clone in
-which a stage has the same inputs then restores it, and writes the same entry of `dvc.lock`, instead of working.
+One entry of DVC's run cache and the files that it names travel for each stage, never the whole cache. A clone
+in which a stage has the same inputs then restores it, and writes the same entry of `dvc.lock`, instead of
+working.
 """
 
 import os
@@ -16,7 +17,7 @@ from tasks.workspace import checkout
 ON_FAILURE = ("continue", "stop", "no")
 
 
-def sharing() -> Literal["continue", "stop", "no"]:
+def on_failure() -> Literal["continue", "stop", "no"]:
     """PRACTICUM_SHARE: `continue` (default) or `stop` where the remote fails, `no` to send nothing.
 
     ValueError for anything else.
@@ -34,11 +35,11 @@ def has_remote(root: Path) -> bool:
 
 
 def learn(root: Path, name: str) -> bool:
-    """Ask the default remote what the present inputs of a stage gave elsewhere; False where it does not answer.
+    """Ask the default remote what a stage's present inputs gave elsewhere; False where it does not answer.
 
     Only entries of the run cache are copied; `restore(pull=True)` then fetches the outputs.
     """
-    from dvc_objects.fs.generic import copy
+    from dvc.fs import generic
     from dvc.stage.cache import _can_hash, _get_stage_hash
 
     with opened(root) as repo:
@@ -51,7 +52,9 @@ def learn(root: Path, name: str) -> bool:
             there = _shelf(repo)
             folder = there.fs.join(there.path, *_folder(_get_stage_hash(stage)))
             for entry in there.fs.find(folder) if there.fs.exists(folder) else ():
-                copy(there.fs, entry, here.fs, here.fs.join(here.path, there.fs.relpath(entry, there.path)))
+                generic.copy(
+                    there.fs, entry, here.fs, here.fs.join(here.path, there.fs.relpath(entry, there.path))
+                )
         except _failures() as error:
             print(f"DVC's remote does not answer ({reason(error)}); going on without it", file=sys.stderr)
             return False
@@ -64,11 +67,11 @@ def share(root: Path, name: str) -> bool:
     False where it was not sent, with a message; the next run of the application tries again. OSError instead
     where PRACTICUM_SHARE is `stop`; the result stays recorded in this checkout either way.
     """
-    from dvc_objects.fs.generic import copy
+    from dvc.fs import generic
     from dvc.stage.cache import _can_hash, _get_cache_hash, _get_stage_hash
     from dvc.stage.serialize import to_single_stage_lockfile
 
-    wanted = sharing()
+    wanted = on_failure()
     if wanted == "no":
         return False
     waiting = _waiting(root) / name
@@ -83,7 +86,9 @@ def share(root: Path, name: str) -> bool:
                 value = _get_cache_hash(to_single_stage_lockfile(stage))
                 entry = (*_folder(_get_stage_hash(stage)), value)
                 there = _shelf(repo)
-                copy(here.fs, here.fs.join(here.path, *entry), there.fs, there.fs.join(there.path, *entry))
+                generic.copy(
+                    here.fs, here.fs.join(here.path, *entry), there.fs, there.fs.join(there.path, *entry)
+                )
         except _failures() as error:
             message = (
                 f"{name}: DVC's remote did not take it ({reason(error)}); it is recorded here, and is sent"
