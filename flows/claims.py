@@ -146,10 +146,8 @@ class Claims:
         pause = self.lease / RENEWALS
         run, related = flow_run.get_id(), _deployment()
         beat, renewed = 0, time.monotonic()
-        with _impatient(pause) as client:
+        with _impatient(2 * pause) as client:  # so that no answer is awaited beyond the last renewal but one
             while not self._over.wait(pause):
-                if run:
-                    emit_event(ALIVE, {"prefect.resource.id": f"prefect.flow-run.{run}"}, related=related)
                 beat += 1
                 asked = time.monotonic()
                 while (
@@ -161,6 +159,9 @@ class Claims:
                     self._stop(reason)
                     return
                 renewed = asked
+                # Not before the renewal: what the server then writes would make it refuse the renewal.
+                if run:
+                    emit_event(ALIVE, {"prefect.resource.id": f"prefect.flow-run.{run}"}, related=related)
 
     def _renew(self, client: SyncPrefectClient, beat: int) -> str:
         """Why it failed; empty where it did not, or nothing is held."""

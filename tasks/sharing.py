@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tasks.parameters import nearest
-from tasks.versioning import find, opened, reason
+from tasks.versioning import find, opened, reason, remote_failures
 from tasks.workspace import checkout
 
 ON_FAILURE = ("continue", "stop", "no")
@@ -55,7 +55,7 @@ def learn(root: Path, name: str) -> bool:
                 generic.copy(
                     there.fs, entry, here.fs, here.fs.join(here.path, there.fs.relpath(entry, there.path))
                 )
-        except _failures() as error:
+        except remote_failures() as error:
             print(f"DVC's remote does not answer ({reason(error)}); going on without it", file=sys.stderr)
             return False
         return True
@@ -89,7 +89,7 @@ def share(root: Path, name: str) -> bool:
                 generic.copy(
                     here.fs, here.fs.join(here.path, *entry), there.fs, there.fs.join(there.path, *entry)
                 )
-        except _failures() as error:
+        except remote_failures() as error:
             message = (
                 f"{name}: DVC's remote did not take it ({reason(error)}); it is recorded here, and is sent"
                 " by the next run or by `dvc push --run-cache`"
@@ -126,10 +126,3 @@ def _shelf(repo: Any) -> Any:
     if isinstance(shelf.fs, HTTPFileSystem):
         raise RunCacheNotSupported(f"DVC keeps no run cache at a web address: {shelf.path}")
     return shelf
-
-
-def _failures() -> tuple[type[Exception], ...]:
-    """What a remote that fails raises."""
-    from dvc.exceptions import DvcException
-
-    return DvcException, OSError

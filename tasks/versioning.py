@@ -66,6 +66,14 @@ def find(repo: Any, name: str) -> Any:
     return stages[name]
 
 
+def remote_failures() -> tuple[type[Exception], ...]:
+    """What a remote that fails raises: of DVC, of the system, or of the S3 library, which neither wraps."""
+    from botocore.exceptions import BotoCoreError, ClientError
+    from dvc.exceptions import DvcException
+
+    return DvcException, OSError, BotoCoreError, ClientError
+
+
 def plan(root: Path, target: str) -> list[str]:
     """Names of the stages that lead to `target`, upstream first, as `dvc repro TARGET` walks them.
 
@@ -107,7 +115,6 @@ def restore(root: Path, name: str, *, pull: bool = False) -> bool:
 
     False, with nothing changed, where they were never made or are kept nowhere.
     """
-    from dvc.exceptions import DvcException
     from dvc.stage.cache import RunCacheNotFoundError
 
     with opened(root) as repo:
@@ -119,7 +126,7 @@ def restore(root: Path, name: str, *, pull: bool = False) -> bool:
                 repo.stage_cache.restore(stage, pull=pull)
             except RunCacheNotFoundError:
                 return False
-            except (DvcException, OSError) as error:
+            except remote_failures() as error:
                 if not pull:
                     raise
                 print(
