@@ -9,7 +9,8 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, State
 
-from tasks import versioning
+from flows.claims import Claims
+from tasks import sharing, versioning
 from tasks.pipeline import STAGES, Stage, run_stage
 from tasks.tracking import send_waiting
 from tasks.workspace import checkout
@@ -29,33 +30,40 @@ def run_application(application: str, force: bool = False) -> dict[str, str]:
     """Bring `export@application` up to date in the current checkout; returns what was done by stage.
 
     One question to DVC says which stages are current. The others are restored from DVC's cache or remote
-    where their inputs were ever run before, else run in this process and recorded. `force` runs the
+    where their inputs were ever run before, else run in this process, recorded and sent to the remote.
+    An application is worked on under a claim (flows/claims.py), upstream ones too. `force` runs the
     application's own stages whether current or not. A failed stage fails the flow with its reason.
     """
     root = Path.cwd()
     send_waiting(checkout(root))
     plan = versioning.plan(root, f"export@{application}")
     current = versioning.current(root, plan)
-    pull = current != set(plan) and versioning.fetch_run_cache(root)
+    remote = sharing.has_remote(root)
     done: dict[str, str] = {}
-    for name in plan:
-        changed = any(how != "current" for how in done.values())
-        stage, _, owner = name.partition("@")
-        again = force and owner == application
-        known = (
-            "no" if again else "ask" if changed and name in current else "yes" if name in current else "no"
-        )
-        state = TASKS[stage](name, known, restore=not again, pull=pull, return_state=True)
-        done[name] = state.result()
+    with Claims() as claims:
+        for name in plan:
+            changed = any(how != "current" for how in done.values())
+            stage, _, owner = name.partition("@")
+            again = force and owner == application
+            known = "no" if again or name not in current else "ask" if changed else "yes"
+            if known != "yes" and claims.take(owner) and not again:
+                known = "ask"  # whoever had it may have worked in this very checkout
+            state = TASKS[stage](name, known, restore=not again, remote=remote, return_state=True)
+            done[name] = state.result()
     return done
 
 
-def walk(name: str, current: str, restore: bool = True, pull: bool = False) -> State[str]:
+def walk(name: str, current: str, restore: bool = True, remote: bool = False) -> State[str]:
     """One stage: found current, restored, or run and recorded. `current` is `yes`, `no` or `ask`."""
     root = Path.cwd()
     if current == "yes" or (current == "ask" and versioning.current(root, [name])):
+        if remote and name in sharing.unsent(root):
+            sharing.share(root, name)
         return _ended(name, "current", "Cached")
-    if restore and versioning.restore(root, name, pull=pull):
+    if restore and (
+        versioning.restore(root, name)
+        or (remote and sharing.learn(root, name) and versioning.restore(root, name, pull=True))
+    ):
         return _ended(name, "restored", "Cached")
     stage, _, owner = name.partition("@")
     print(f"{name}: running", flush=True)
@@ -70,6 +78,8 @@ def walk(name: str, current: str, restore: bool = True, pull: bool = False) -> S
     except KeyboardInterrupt:
         interrupted.set()
         raise
+    if remote:
+        sharing.share(root, name)
     return _ended(name, "ran", "Completed")
 
 

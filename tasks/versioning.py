@@ -40,13 +40,13 @@ def opened(root: Path) -> Iterator[Any]:
         with chdir(root), lock_repo(repo):  # DVC's run cache resolves `dvc.yaml` from the current folder
             yield repo
     except DvcException as error:
-        raise ValueError(f"DVC: {_reason(error)}") from error
+        raise ValueError(f"DVC: {reason(error)}") from error
     finally:
         repo.close()
 
 
-def _reason(error: BaseException) -> str:
-    """DVC wraps causes; the innermost says what is wrong."""
+def reason(error: BaseException) -> str:
+    """What a failure of DVC says: it wraps causes, and the innermost says what is wrong."""
     parts = [str(error)]
     while error.__cause__ is not None:
         error = error.__cause__
@@ -58,11 +58,20 @@ def _stages(repo: Any) -> dict[str, Any]:
     return {stage.name: stage for stage in repo.index.stages if getattr(stage, "name", None)}
 
 
-def _find(repo: Any, name: str) -> Any:
+def find(repo: Any, name: str) -> Any:
+    """DVC's own object of a stage. ValueError with the nearest name otherwise."""
     stages = _stages(repo)
     if name not in stages:
         raise ValueError(f"dvc.yaml has no stage {name!r}{nearest(name, stages)}")
     return stages[name]
+
+
+def remote_failures() -> tuple[type[Exception], ...]:
+    """What a remote that fails raises: of DVC, of the system, or of the S3 library, which neither wraps."""
+    from botocore.exceptions import BotoCoreError, ClientError
+    from dvc.exceptions import DvcException
+
+    return DvcException, OSError, BotoCoreError, ClientError
 
 
 def plan(root: Path, target: str) -> list[str]:
@@ -73,7 +82,7 @@ def plan(root: Path, target: str) -> list[str]:
     from dvc.repo.reproduce import plan_repro
 
     with opened(root) as repo:
-        stage = _find(repo, target)
+        stage = find(repo, target)
         return [each.name for each in plan_repro(repo.index.graph, [stage]) if each.cmd]
 
 
@@ -87,7 +96,7 @@ def current(root: Path, names: Collection[str]) -> set[str]:
 def inputs(root: Path, name: str) -> Inputs:
     """What the stage would read now. ValueError names a dependency that does not exist."""
     with opened(root) as repo:
-        return _inputs(_find(repo, name))
+        return _inputs(find(repo, name))
 
 
 def _inputs(stage: Any) -> dict[str, Any]:
@@ -101,31 +110,15 @@ def _inputs(stage: Any) -> dict[str, Any]:
     return {str(dependency): dependency.hash_info for dependency in stage.deps}
 
 
-def fetch_run_cache(root: Path) -> bool:
-    """Learn from the default remote which inputs have given which outputs; False where none is configured."""
-    from dvc.exceptions import DvcException
-
-    with opened(root) as repo:
-        if not repo.config["core"].get("remote"):
-            return False
-        try:
-            repo.stage_cache.pull(None)
-        except (DvcException, OSError) as error:
-            print(f"DVC's remote does not answer ({_reason(error)}); going on without it", file=sys.stderr)
-            return False
-        return True
-
-
 def restore(root: Path, name: str, *, pull: bool = False) -> bool:
     """Bring back the outputs that these inputs once gave, from DVC's cache or, with `pull`, its remote.
 
     False, with nothing changed, where they were never made or are kept nowhere.
     """
-    from dvc.exceptions import DvcException
     from dvc.stage.cache import RunCacheNotFoundError
 
     with opened(root) as repo:
-        stage = _find(repo, name)
+        stage = find(repo, name)
         # Not `dry`, and hashes not saved beforehand: DVC would then compare them with themselves and find any
         # entry of the lock file current.
         with _aside([Path(out.fs_path) for out in stage.outs]) as keep_restored:
@@ -133,11 +126,11 @@ def restore(root: Path, name: str, *, pull: bool = False) -> bool:
                 repo.stage_cache.restore(stage, pull=pull)
             except RunCacheNotFoundError:
                 return False
-            except (DvcException, OSError) as error:
+            except remote_failures() as error:
                 if not pull:
                     raise
                 print(
-                    f"{name}: DVC's remote gave nothing ({_reason(error)}); running instead", file=sys.stderr
+                    f"{name}: DVC's remote gave nothing ({reason(error)}); running instead", file=sys.stderr
                 )
                 return False
             keep_restored()
@@ -189,7 +182,7 @@ def record(root: Path, name: str, before: Inputs) -> None:
     on either version, so neither may be recorded as its origin, and the stage stays stale.
     """
     with opened(root) as repo:
-        stage = _find(repo, name)
+        stage = find(repo, name)
         after = _inputs(stage)
         edited = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
         edited = edited or _edited_since_start(root, stage)

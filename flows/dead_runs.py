@@ -1,0 +1,52 @@
+"""A run whose worker died is scheduled again by the Prefect server, so that another worker does its work.
+
+A worker that is killed with its machine can report nothing. Its run's sign of life (flows/claims.py) is what
+the server misses: an automation of its own, which needs no process of ours.
+"""
+
+from datetime import timedelta
+
+from prefect.automations import Automation
+from prefect.client.schemas.objects import StateType
+from prefect.events import EventTrigger, Posture
+from prefect.events.actions import ChangeFlowRunState
+
+from flows.claims import ALIVE, lease_seconds
+
+NAME = "practicum: schedule dead runs again"
+SHORTEST = 10.0
+"""Seconds: Prefect waits for a missing event no less."""
+
+
+def schedule_dead_runs_again() -> Automation:
+    """Make or renew the automation on the server that PREFECT_API_URL names.
+
+    It concerns runs of deployments only: nobody would start another one again. It waits for the length of a
+    lease, ten seconds at least.
+    """
+    wanted = Automation(
+        name=NAME,
+        description="A run that gave no sign of life for a whole lease is Scheduled again for any worker.",
+        trigger=EventTrigger(
+            match={"prefect.resource.id": "prefect.flow-run.*"},
+            match_related={"prefect.resource.role": "deployment"},
+            for_each={"prefect.resource.id"},
+            after={ALIVE},
+            expect={ALIVE, "prefect.flow-run.*"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=timedelta(seconds=max(SHORTEST, lease_seconds())),
+        ),
+        actions=[
+            ChangeFlowRunState(
+                state=StateType.SCHEDULED, name="Rescheduled", message="its worker gave no sign of life"
+            )
+        ],
+    )
+    try:
+        found = Automation.read(name=NAME)
+    except ValueError:
+        return wanted.create()
+    wanted.id = found.id
+    wanted.update()
+    return wanted

@@ -1,0 +1,132 @@
+"""What one clone ran, another restores through the remote: a folder, and S3 by its API."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from moto.server import ThreadedMotoServer
+
+from tasks import sharing, versioning
+from tests.scratch import commit, git, lock_entries
+from tests.stand_in import dvc, make_stand_in, run
+
+STAGES = ["download@first", "clean@first", "split@first", "fine_tune@first"]
+
+
+@pytest.fixture
+def bucket() -> Iterator[str]:
+    """Address of a server that speaks S3, with a bucket."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    httpx.put(f"http://{host}:{port}/practicum").raise_for_status()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+def folder_remote(project: Path) -> None:
+    dvc(project, "remote", "add", "-q", "--default", "shelf", str(project.parent / "shelf"))
+
+
+def s3_remote(project: Path, address: str) -> None:
+    dvc(project, "remote", "add", "-q", "--default", "shelf", "s3://practicum/course")
+    for key, value in {"endpointurl": address, "access_key_id": "k", "secret_access_key": "s"}.items():
+        dvc(project, "remote", "modify", "-q", "shelf", key, value)
+
+
+@pytest.fixture(params=["folder", "s3"])
+def clones(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Path]:
+    """Two clones that share only their remote."""
+    project = make_stand_in(tmp_path / "project")
+    if request.param == "folder":
+        folder_remote(project)
+    else:
+        s3_remote(project, request.getfixturevalue("bucket"))
+    commit(project, "a remote")
+    for name in ("a", "b"):
+        git(tmp_path, "clone", "-q", "project", name)
+    return tmp_path / "a", tmp_path / "b"
+
+
+def walk(root: Path, share: Callable[[Path, str], bool] = sharing.share) -> None:
+    for name in STAGES:
+        with versioning.recorded(root, name):
+            run(root, name)
+        share(root, name)
+
+
+def test_what_one_clone_ran_another_restores_and_records_alike(clones: tuple[Path, Path]) -> None:
+    one, other = clones
+    walk(one)
+    assert sharing.unsent(one) == set()
+    for name in STAGES:
+        assert not versioning.restore(other, name)
+        assert sharing.learn(other, name)
+        assert versioning.restore(other, name, pull=True)
+    assert lock_entries(other) == lock_entries(one)
+    assert not (other / "ran.txt").exists()
+    made = Path("artifacts/first/fine_tune/value.txt")
+    assert (other / made).read_text() == (one / made).read_text()
+    assert git(other, "status", "--porcelain") == "?? dvc.lock"  # commits stay the user's
+
+
+def test_only_what_the_stage_made_is_sent(tmp_path: Path) -> None:
+    project = make_stand_in(tmp_path / "project")
+    folder_remote(project)
+    walk(project, share=lambda root, name: False)
+    assert sharing.share(project, "split@first")
+    runs = sorted(path for path in (tmp_path / "shelf" / "runs").rglob("*") if path.is_file())
+    assert [path.read_text().splitlines()[0] for path in runs] == ["cmd: python -m tasks split first"]
+    assert len(list((tmp_path / "shelf" / "files").rglob("*.dir"))) == 1
+
+
+def test_nothing_is_known_of_other_inputs(clones: tuple[Path, Path]) -> None:
+    one, other = clones
+    walk(one)
+    (other / "sources" / "none").write_text("changed\n")
+    assert sharing.learn(other, "download@first")
+    assert not versioning.restore(other, "download@first", pull=True)
+
+
+@pytest.mark.parametrize("there", ["folder", "s3"])
+def test_a_remote_that_fails_loses_nothing(
+    there: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = make_stand_in(tmp_path / "project")
+    if there == "folder":
+        folder_remote(project)
+        (tmp_path / "shelf").write_text("no folder")
+    else:
+        s3_remote(project, "http://127.0.0.1:9")
+    with versioning.recorded(project, "download@first"):
+        run(project, "download@first")
+    assert not sharing.share(project, "download@first")
+    assert "download@first: DVC's remote did not take it" in capsys.readouterr().err
+    assert sharing.unsent(project) == {"download@first"}
+    assert "download@first" in lock_entries(project)
+    if there == "s3":
+        assert not sharing.learn(project, "download@first")
+        assert "DVC's remote does not answer" in capsys.readouterr().err
+
+    monkeypatch.setenv("PRACTICUM_SHARE", "stop")
+    with pytest.raises(OSError, match="DVC's remote did not take it"):
+        sharing.share(project, "download@first")
+
+    if there == "folder":
+        (tmp_path / "shelf").unlink()
+        assert sharing.share(project, "download@first")
+        assert sharing.unsent(project) == set()
+
+
+def test_sending_can_be_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = make_stand_in(tmp_path / "project")
+    assert not sharing.has_remote(project)
+    folder_remote(project)
+    assert sharing.has_remote(project)
+    monkeypatch.setenv("PRACTICUM_SHARE", "no")
+    walk(project)
+    assert not (tmp_path / "shelf").exists()
+    monkeypatch.setenv("PRACTICUM_SHARE", "never")
+    with pytest.raises(ValueError, match="PRACTICUM_SHARE is 'never'"):
+        sharing.share(project, "download@first")
