@@ -59,7 +59,7 @@ def run(job: Job) -> Receipt:
         history = fit(
             phases,
             learning.loaders,
-            [Progress(), tracker, samples],
+            [Progress(), tracker, samples, *(job.trial.watchers if job.trial else ())],
             seed=settings.seed,
             device=device(),
             precision=settings.precision,
@@ -91,7 +91,7 @@ def run(job: Job) -> Receipt:
 
 def cache_folder(job: Job) -> Any:
     """Where decoded examples of this application are kept: beside the results, never tracked."""
-    return job.workspace.state / "cache" / job.application
+    return job.workspace.cache / job.application
 
 
 def write_json(path: Any, value: Any) -> None:

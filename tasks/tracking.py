@@ -109,7 +109,7 @@ def begin_evaluation(
     outbox.post(tracker.opening(running=False))
     for row in rows:  # a pass that was restored, or made elsewhere, has no run here yet
         outbox.post(tracker.epoch(row))
-    first = _tag(outbox.store, job.application, fingerprint, "practicum.evaluation")
+    first = _tag(outbox.store, job.application, tracker.key, "practicum.evaluation")
     files = [(str(figures), "figures")] if figures is not None and first != which else []
     if first in (None, which):
         outbox.post(
@@ -123,12 +123,12 @@ def begin_evaluation(
             now=True,
         )
         return
-    key = f"{fingerprint}/{which}"
+    key = f"{tracker.key}/{which}"
     if _tag(outbox.store, job.application, key, "practicum.evaluation") == which:
         return
     outbox.post(
         Message(
-            experiment=job.application, key=key, name=f"evaluate {which[:8]}", parent=fingerprint,
+            experiment=job.application, key=key, name=f"evaluate {which[:8]}", parent=tracker.key,
             created=tracker.origin(), params={name: str(value) for name, value in settings.items()},
             metrics=numbers, tags={"practicum.evaluation": which}, files=files, status="FINISHED",
             time=_now(),
@@ -143,6 +143,7 @@ class Tracker:
     def __init__(self, job: "Job", fingerprint: str, outbox: Outbox) -> None:
         self.job = job
         self.fingerprint = fingerprint
+        self.key = job.trial.key if job.trial else fingerprint
         self.outbox = outbox
         self._load = Load(outbox.store.uri)
 
@@ -188,12 +189,14 @@ class Tracker:
     def message(self, **content: Any) -> Message:
         """A message for the run of this pass."""
         return Message(
-            experiment=self.job.application, key=self.fingerprint, name=self.name(), created=self.origin(),
-            **{"time": _now(), **content},
+            experiment=self.job.application, key=self.key, name=self.name(), created=self.origin(),
+            parent=self.job.trial.search if self.job.trial else None, **{"time": _now(), **content},
         )  # fmt: skip
 
     def name(self) -> str:
-        """What people read: recipe, edition and the start of the fingerprint."""
+        """What people read: recipe, edition and the start of the fingerprint; of a trial its number."""
+        if self.job.trial:
+            return f"trial {self.job.trial.number}"
         return f"{self.job.entry.recipe} {self.job.parameters.edition} {self.fingerprint[:8]}"
 
     def origin(self) -> dict[str, str]:
