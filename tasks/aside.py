@@ -51,7 +51,12 @@ def run_aside(
 
 
 def identity(workspace: Workspace, application: str, parameters: Parameters) -> str:
-    """sha256 over what a run depends on: its entry, what it borrows, other networks and its code."""
+    """sha256 over what a run depends on: its entry and its grounds."""
+    return digest([parameters.applications[application], *grounds(workspace, application, parameters)])
+
+
+def grounds(workspace: Workspace, application: str, parameters: Parameters) -> list[Any]:
+    """What a run depends on beside its settings: what it borrows, other networks and its code, as JSON."""
     entry, _ = parameters.application(application)
     provenance = json.loads((workspace.folder(application, "clean") / "provenance.json").read_text())
     others = {
@@ -64,9 +69,14 @@ def identity(workspace: Workspace, application: str, parameters: Parameters) -> 
         workspace.root / "models" / "engine_version.txt",
         *(file for folder in folders for file in sorted(folder.rglob("*.py"))),
     ]
-    facts = [parameters.applications[application], provenance["content"], others, *map(file_digest, code)]
+    facts = [provenance["content"], others, *map(file_digest, code)]
     if "split" in workspace.borrowed:
         facts.append(pq.read_table(workspace.folder(application, "split") / "split.parquet").to_pydict())
+    return facts
+
+
+def digest(facts: Any) -> str:
+    """sha256 of anything that JSON can hold, hexadecimal."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
 
 
