@@ -69,7 +69,7 @@ def sweep(
     if not pc.any(pc.equal(parts["part"], "valid")).as_py():
         raise ValueError(f"{application} has no validation part, by which a search judges; see its `split`")
     dimensions = read_space(parameters, application, over, space)
-    name = f"{application}-{_identity(workspace, parameters, application, dimensions, seed)[:12]}"
+    name = name_of(workspace, parameters, application, dimensions, seed)
     search = Search(
         application=application, name=name, space=dimensions, headline=recipe.metrics[0],
         higher_is_better=recipe.higher_is_better, seed=seed, trials=trials, root=workspace.root,
@@ -189,14 +189,17 @@ class Pruning:
             self.trial.report(float(row[self.headline]), step=int(row["epoch"]))
 
 
-def _identity(
+def name_of(
     workspace: Workspace,
     parameters: Parameters,
     application: str,
     space: Sequence[Dimension],
     seed: int,
 ) -> str:
-    """What comparable trials share: the settings that are not searched, the space, data, split and code."""
+    """The application and a digest of what comparable trials share.
+
+    That is the settings that are not searched, the space, the seed, the data, the split and the code.
+    """
     fixed = full_block(parameters, application)
     for dimension in space:
         for path, _ in dimension.places:
@@ -205,7 +208,7 @@ def _identity(
     entry = {**parameters.applications[application], **fixed, "export": None}
     side = workspace.side("sweep", own=OWN, stages=STAGE_NAMES)
     texts = [f"{dimension.path}={dimension.text}" for dimension in space]
-    return digest([entry, texts, seed, grounds(side, application, parameters)])
+    return f"{application}-{digest([entry, texts, seed, grounds(side, application, parameters)])[:12]}"
 
 
 def _side(workspace: Workspace, search: Search, place: int) -> Workspace:
@@ -237,7 +240,7 @@ def _message(search: Search, **content: Any) -> Message:
     }
     return Message(
         **{
-            "experiment": search.application, "key": search.name, "name": f"search {search.name[-12:][:8]}",
+            "experiment": search.application, "key": search.name, "name": f"search {search.name[-12:]}",
             "created": created, "time": time.time_ns() // 1_000_000, **content,
         }
     )  # fmt: skip
