@@ -81,7 +81,7 @@ def sweep(
     status = "FAILED"
     try:
         _work_at_once(search, workers) if workers > 1 else work(search)
-        status = "FINISHED"
+        status = "FINISHED" if best_of(study) else "FAILED"
     except (KeyboardInterrupt, SystemExit):
         status = "KILLED"
         raise
@@ -90,8 +90,8 @@ def sweep(
         figures = [(str(path), "search") for path in found.files]
         outbox.post(_message(search, status=status, files=figures), now=True)
     if found.best is None:
-        reasons = [trial.user_attrs.get("reason", "") for trial in in_place(study)]
-        raise ValueError(f"no trial was completed: {reasons[-1] if reasons else 'there was no time for one'}")
+        reasons = [row["reason"] for row in found.rows if row["reason"]] or ["there was no time for one"]
+        raise ValueError(f"no trial was completed; the last: {reasons[-1]} (all in {found.files[0]})")
     return found
 
 

@@ -200,6 +200,18 @@ def test_what_is_refused_before_anything_runs(tmp_path: Path) -> None:
         sweep("shapes", workspace=workspace)
 
 
+def test_settings_that_do_not_work_fail_with_their_reason(tmp_path: Path) -> None:
+    root = project_of(tmp_path)
+    over = ["fine_tune.phases.0.freeze=5,7"]
+    with pytest.raises(ValueError, match=r"no trial was completed; the last: freeze is .*2 layer groups"):
+        sweep("shapes", trials=1, over=over, workspace=checkout(root))
+    parent, (trial,) = runs_of(root)
+    assert (parent.info.status, trial.info.status) == ("FAILED", "FAILED")
+    assert "2 layer groups" in trial.data.tags["practicum.error"]
+    with pytest.raises(ValueError, match="no trial was completed; the last: there was no time"):
+        sweep("shapes", hours=1e-9, workspace=checkout(root))
+
+
 def search_of(folder: Path, *, trials: int = 12, seed: int = 42) -> Search:
     """A search that nothing was asked of yet; its trials are only drawn."""
     folder.mkdir(exist_ok=True)
