@@ -148,6 +148,36 @@ def repeat(
 
 
 @app.command()
+def sweep(
+    application: Application,
+    trials: Annotated[int, typer.Option(help="in all, those of earlier starts included")] = 20,
+    over: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATH=VALUES", help="LOW..HIGH, xLOW..HIGH (a factor), :log behind either; or A,B,C"
+        ),
+    ] = None,
+    space: Annotated[Path | None, typer.Option(metavar="FILE", help="the same as YAML, PATH: VALUES")] = None,
+    hours: Annotated[float | None, typer.Option(help="after which no further trial is begun")] = None,
+    workers: Annotated[int, typer.Option(help="trials at once, a process each")] = 1,
+    seed: Annotated[int, typer.Option(help="of what is tried")] = 42,
+    apply: Annotated[bool, typer.Option("--apply", help="write the best into params.yaml")] = False,
+) -> None:
+    """Search settings of fine_tune by the validation part; the same command goes on where it stopped."""
+    with explained(f"sweep {application}"):
+        from tasks.sweep import sweep as search
+
+        found = search(
+            application, trials=trials, over=over or (), space=space, hours=hours, workers=workers, seed=seed
+        )
+        print(found.text())
+        if apply and found.settings:
+            from flows.editions import apply as write
+
+            print("\n".join(["written into params.yaml:", *write(Path.cwd(), settings=list(found.settings))]))
+
+
+@app.command()
 def results() -> None:
     """Make docs/results.md and the README's table from docs/results/*.json."""
     with explained("results"):

@@ -10,6 +10,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from tasks.changes import change
 from tasks.parameters import load_parameters, nearest
 
 
@@ -43,7 +44,10 @@ def apply(
         key, equals, value = setting.partition("=")
         if not equals:
             raise ValueError(f"--set {setting}: write it as path.to.key=value")
-        change(document, key.strip(), _yaml().load(value))
+        try:
+            change(document, key.strip(), _yaml().load(value), known=2)
+        except ValueError as error:
+            raise ValueError(f"--set {error}") from None
     text = io.StringIO()
     _yaml().dump(document, text)
     check(text.getvalue())
@@ -73,25 +77,6 @@ def merge(
             merge(document[key], value, where, depth=depth + 1)
         elif document.get(key) != value:  # what is equal keeps its comments
             document[key] = value
-
-
-def change(document: MutableMapping[str, Any], path: str, value: Any) -> None:
-    """Set one value. ValueError where the path leads through something that is no mapping."""
-    *parents, last = path.split(".")
-    here: Any = document
-    for depth, key in enumerate(parents):
-        if not isinstance(here, MutableMapping):
-            raise ValueError(f"--set {path}: {'.'.join(parents[:depth])} is a value, not a block")
-        if key not in here:
-            if depth < 2:  # below an entry's block a key may stand at its default
-                raise ValueError(
-                    f"--set {path}: params.yaml has no {'.'.join(parents[: depth + 1])}{nearest(key, here)}"
-                )
-            here[key] = {}
-        here = here[key]
-    if not isinstance(here, MutableMapping):
-        raise ValueError(f"--set {path}: {'.'.join(parents)} is a value, not a block")
-    here[last] = value
 
 
 def check(text: str) -> None:

@@ -28,9 +28,14 @@ def explained(what: str) -> Iterator[None]:
     except MemoryError:
         _report(what, "out of memory; lower fine_tune.batch_size, or the size of an example")
     except RuntimeError as error:
-        if "out of memory" not in str(error).lower() and "can't allocate memory" not in str(error).lower():
+        if not out_of_memory(error):
             raise
         _report(what, f"out of memory; lower fine_tune.batch_size, or the size of an example ({error})")
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch says by this that the device or the machine has no memory left."""
+    return any(words in str(error).lower() for words in ("out of memory", "can't allocate memory"))
 
 
 def _report(what: str, message: str) -> None:

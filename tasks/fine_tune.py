@@ -66,7 +66,7 @@ def run(job: Job) -> Receipt:
         history = fit(
             phases,
             learning.loaders,
-            [Progress(), tracker, samples] if tracker else [],
+            [Progress(), tracker, samples, *(job.trial.watchers if job.trial else ())] if tracker else [],
             seed=settings.seed,
             device=device(),
             precision=settings.precision,
@@ -101,7 +101,7 @@ def run(job: Job) -> Receipt:
 
 def cache_folder(job: Job) -> Any:
     """Where decoded examples of this application are kept: beside the results, never tracked."""
-    return job.workspace.state / "cache" / job.application
+    return job.workspace.cache / job.application
 
 
 def write_json(path: Any, value: Any) -> None:

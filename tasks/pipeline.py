@@ -85,6 +85,23 @@ STAGE_NAMES = tuple(stage.name for stage in STAGES)
 
 
 @dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One training of a search: where it is recorded, and who may end it early."""
+
+    search: str
+    """Key of the MLflow run of the whole search."""
+    number: int
+    """Counted from 0."""
+    watchers: tuple[Any, ...] = ()
+    """Watchers of the training beside the stage's own; what one raises ends the training."""
+
+    @property
+    def key(self) -> str:
+        """Key of its own MLflow run."""
+        return f"{self.search}/{self.number}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Job:
     """All that a stage may see."""
 
@@ -98,6 +115,8 @@ class Job:
     """The folder to write into; it becomes the stage's folder when the stage returns."""
     door: str
     """Who asked: `dvc`, `flow` or `command`. For MLflow and the receipt only."""
+    trial: Trial | None = None
+    """The trial of a search that this is part of."""
 
     @property
     def block(self) -> Any:
@@ -142,6 +161,7 @@ def run_stage(
     workspace: Workspace | None = None,
     parameters: Parameters | None = None,
     door: str | None = None,
+    trial: Trial | None = None,
 ) -> Receipt:
     """Run one stage of one application: the only way that any door runs a stage.
 
@@ -164,7 +184,7 @@ def run_stage(
     ):
         job = Job(
             stage=row, application=application, entry=entry, recipe=recipe, parameters=parameters,
-            workspace=workspace, output=output, door=door,
+            workspace=workspace, output=output, door=door, trial=trial,
         )  # fmt: skip
         receipt = row.run(job)
     if helps:

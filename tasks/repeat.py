@@ -1,29 +1,26 @@
 """Repeat split, fine_tune and evaluate over seeds or folds in side workspaces, and record what came out."""
 
-import hashlib
 import json
 import os
 import platform
 import statistics
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from tasks.checkpoint import digest_of, file_digest, weights_file
+from tasks.aside import require, run_aside
+from tasks.changes import change, with_changes
 from tasks.fine_tune import write_json
-from tasks.parameters import Parameters, load_parameters
-from tasks.pipeline import STAGE_NAMES, run_stage
+from tasks.parameters import load_parameters
+from tasks.pipeline import STAGE_NAMES
 from tasks.workspace import Workspace, checkout
 
 OWN = ("split", "fine_tune", "evaluate")
 """Stages that each repetition runs itself; the cleaned examples are the checkout's."""
-
-RECORD = "run.json"
-"""A finished run, in the folder of its side workspace."""
 
 VERSIONS = ("torch", "torchvision", "numpy", "pillow", "practicum")
 
@@ -41,32 +38,20 @@ def repeat(application: str, *, seeds: int = 0, folds: int = 0, workspace: Works
     workspace = workspace or checkout()
     parameters = load_parameters(workspace.root / "params.yaml")
     entry, recipe = parameters.application(application)
-    require_clean(workspace, application)
+    require(workspace, application, "clean")
     runs = []
     for number in range(folds or seeds):
-        changes = {"split": {"folds": folds, "fold": number}} if folds else seeded(number + 1)
+        changes = {"split.folds": folds, "split.fold": number} if folds else seeded(number + 1)
         side = workspace.side(f"repeat/{application}/{number}", own=OWN, stages=STAGE_NAMES)
         changed = with_changes(parameters, application, changes)
-        folder = side.folder(application, "evaluate")
-        record = side.state / RECORD
-        same = identity(workspace, application, changed)
-        held = json.loads(record.read_text()) if record.is_file() else {}
-        if held.get("identity") != same or not folder.is_dir():
-            seconds = {
-                stage: run_stage(
-                    stage, application, workspace=side, parameters=changed, door="repeat"
-                ).seconds
-                for stage in OWN
-            }
-            metrics = json.loads((folder / "metrics.json").read_text())
-            split = json.loads((folder / "provenance.json").read_text())["split"]
-            part = metrics.get("valid") or metrics["test"]
-            run = {**changes, "metrics": part, "parts": split["parts"], "seconds": seconds}
-            held = {"identity": same, "run": run}
-            write_json(record, held)
-        runs.append(held["run"])
+        run = run_aside(application, OWN, side=side, parameters=changed, door="repeat")
+        named: dict[str, Any] = {}
+        for setting, value in changes.items():
+            change(named, setting, value)
+        runs.append({**named, **run})
         reached = f"{recipe.metrics[0]} {runs[-1]['metrics'][recipe.metrics[0]]:.4f}"
         print(f"{application} {number + 1} of {folds or seeds}: {reached}", flush=True)
+    folder = side.folder(application, "evaluate")
     provenance = json.loads((folder / "provenance.json").read_text())
     course = entry.export.course
     result = {
@@ -96,43 +81,9 @@ def repeat(application: str, *, seeds: int = 0, folds: int = 0, workspace: Works
     return path
 
 
-def identity(workspace: Workspace, application: str, parameters: Parameters) -> str:
-    """sha256 over what a run depends on: its entry, the cleaned examples, other networks and its code."""
-    entry, _ = parameters.application(application)
-    provenance = json.loads((workspace.folder(application, "clean") / "provenance.json").read_text())
-    others = {
-        field: digest_of(weights_file(workspace, application, entry, field))
-        for field in ("starts_from", "judge")
-    }
-    folders = (workspace.root / "models" / entry.family, workspace.root / "recipes" / "evaluation")
-    code = [
-        workspace.root / "recipes" / f"{entry.recipe}.py",
-        workspace.root / "models" / "engine_version.txt",
-        *(file for folder in folders for file in sorted(folder.rglob("*.py"))),
-    ]
-    facts = [parameters.applications[application], provenance["content"], others, *map(file_digest, code)]
-    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def require_clean(workspace: Workspace, application: str) -> None:
-    """The cleaned examples must be there: a repetition borrows them."""
-    if not workspace.folder(application, "clean").is_dir():
-        raise ValueError(
-            f"{application} has no cleaned examples yet; run `dvc repro clean@{application}` first"
-        )
-
-
-def seeded(seed: int) -> dict[str, Any]:
+def seeded(seed: int) -> dict[str, int]:
     """The changes that give a run a split and weights of its own."""
-    return {"split": {"seed": seed}, "fine_tune": {"seed": seed}}
-
-
-def with_changes(parameters: Parameters, application: str, changes: Mapping[str, Any]) -> Parameters:
-    """The same parameters with some fields of one application's blocks replaced."""
-    entry = dict(parameters.applications[application])
-    for block, fields in changes.items():
-        entry[block] = {**(entry.get(block) or {}), **fields}
-    return parameters.model_copy(update={"applications": {**parameters.applications, application: entry}})
+    return {"split.seed": seed, "fine_tune.seed": seed}
 
 
 def spread(values: Sequence[float]) -> dict[str, float | int]:

@@ -150,6 +150,7 @@ class Tracker:
     def __init__(self, job: "Job", fingerprint: str, outbox: Outbox) -> None:
         self.job = job
         self.fingerprint = fingerprint
+        self.key = job.trial.key if job.trial else fingerprint
         self.outbox = outbox
         self._load = Load(outbox.store.uri)
         self._pause = min(HEARTBEAT_SECONDS, silent_seconds() / 4)
@@ -205,12 +206,14 @@ class Tracker:
     def message(self, **content: Any) -> Message:
         """A message for the run of this pass."""
         return Message(
-            experiment=self.job.application, key=self.fingerprint, name=self.name(), created=self.origin,
-            **{"time": _now(), **content},
+            experiment=self.job.application, key=self.key, name=self.name(), created=self.origin,
+            parent=self.job.trial.search if self.job.trial else None, **{"time": _now(), **content},
         )  # fmt: skip
 
     def name(self) -> str:
-        """What people read: recipe, edition and the start of the fingerprint."""
+        """What people read: recipe, edition and the start of the fingerprint; of a trial its number."""
+        if self.job.trial:
+            return f"trial {self.job.trial.number}"
         return f"{self.job.entry.recipe} {self.job.parameters.edition} {self.fingerprint[:8]}"
 
     @cached_property

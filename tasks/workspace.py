@@ -34,6 +34,13 @@ class Workspace:
     """Stores, checkpoints, caches, receipts and locks: never tracked, safe to delete when nothing runs."""
     borrowed: Mapping[str, Path] = field(default_factory=dict)
     """Stages read from another workspace's artifacts, by name of the stage."""
+    lent_cache: Path | None = None
+    """Where a side workspace keeps decoded examples: with those of the workspace that it borrows from."""
+
+    @property
+    def cache(self) -> Path:
+        """Decoded examples, under keys made of their digests and settings; safe to delete."""
+        return self.lent_cache or self.state / "cache"
 
     def folder(self, application: str, stage: str) -> Path:
         """Where the finished output of a stage lies."""
@@ -51,6 +58,7 @@ class Workspace:
             artifacts=home / "artifacts",
             state=home,
             borrowed={stage: self.artifacts for stage in stages if stage not in own},
+            lent_cache=self.cache,
         )
 
     @contextmanager

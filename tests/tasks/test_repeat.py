@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tasks.aside import identity
+from tasks.changes import with_changes
 from tasks.parameters import load_parameters
 from tasks.pipeline import run_stage
-from tasks.repeat import identity, repeat, spread, with_changes
+from tasks.repeat import repeat, spread
 from tasks.results import measured, read_results, results_page, table
 from tasks.workspace import Workspace, checkout
 from tests import pictures
@@ -63,7 +65,7 @@ def test_other_settings_make_the_runs_anew(repeated: tuple[Workspace, dict[str, 
     parameters = load_parameters(workspace.root / "params.yaml")
     before = identity(workspace, "shapes", parameters)
     assert identity(workspace, "shapes", parameters) == before
-    other = with_changes(parameters, "shapes", {"fine_tune": {"seed": 9}})
+    other = with_changes(parameters, "shapes", {"fine_tune.seed": 9})
     assert identity(workspace, "shapes", other) != before
 
 
@@ -98,7 +100,7 @@ def test_it_asks_for_what_it_needs(project: Path) -> None:
     for numbers in ({}, {"seeds": 1}, {"seeds": 2, "folds": 2}):
         with pytest.raises(ValueError, match="either --seeds N or --folds K"):
             repeat("shapes", **numbers, workspace=workspace)
-    with pytest.raises(ValueError, match="no cleaned examples yet; run `dvc repro clean@shapes`"):
+    with pytest.raises(ValueError, match="no output of clean yet; run `dvc repro clean@shapes`"):
         repeat("shapes", seeds=2, workspace=workspace)
 
 
