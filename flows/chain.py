@@ -23,15 +23,17 @@ NETWORK = {
 
 
 @flow(name="application", flow_run_name="{application}")
-def run_application(application: str, force: bool = False) -> dict[str, str]:
+def run_application(application: str, force: bool = False, until: str = "export") -> dict[str, str]:
     """Bring `export@application` up to date in the current checkout; returns what was done by stage.
+
+    `until` names an earlier stage to end with; with `weights` the application is a name of starting weights.
 
     One question to DVC says which stages are current. The others are restored from DVC's cache or remote
     where their inputs were ever run before, else run in this process and recorded. `force` runs the
     application's own stages whether current or not. A failed stage fails the flow with its reason.
     """
     root = Path.cwd()
-    plan = versioning.plan(root, f"export@{application}")
+    plan = versioning.plan(root, f"{until}@{application}")
     current = versioning.current(root, plan)
     pull = current != set(plan) and versioning.fetch_run_cache(root)
     done: dict[str, str] = {}

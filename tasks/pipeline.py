@@ -9,11 +9,13 @@ import os
 import platform
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from recipes.recipe import Recipe
+from tasks.devices import leased
 from tasks.parameters import Application, Parameters, load_parameters, nearest
 from tasks.workspace import Workspace, checkout
 
@@ -37,6 +39,8 @@ class Stage:
     """Retries that the flow may make: only where a retry can help."""
     distributed: bool = False
     """May be launched as several processes."""
+    device: bool = False
+    """Computes on an accelerator where there is one, and leases it meanwhile."""
 
     def run(self, job: "Job") -> "Receipt":
         """Call the stage's own file; imported here, so that a stage pays only for what it uses."""
@@ -61,6 +65,7 @@ STAGES = (
             "models/engine_version.txt",
         ),
         distributed=True,
+        device=True,
     ),
     Stage(
         name="evaluate",
@@ -69,6 +74,7 @@ STAGES = (
         outs=("predictions.parquet", "corrections.csv", "provenance.json", "figures", "tables"),
         metrics=("metrics.json",),
         plots=("plots/curves", "plots/confusion"),
+        device=True,
     ),
     Stage(name="export", reads=("fine_tune", "evaluate"), paths=(RECIPE, "tasks/predictors")),
 )
@@ -137,7 +143,8 @@ def run_stage(
 ) -> Receipt:
     """Run one stage of one application: the only way that any door runs a stage.
 
-    Writes beside the final folder and renames it when whole, under a lock on the application.
+    Writes beside the final folder and renames it when whole, under a lock on the application; a stage that
+    computes on an accelerator waits for the lease of one.
     Leaves a receipt with time and host in the state folder, outside of what DVC tracks.
     ValueError or OSError where the input is at fault; then nothing that stood before is changed.
     """
@@ -146,9 +153,13 @@ def run_stage(
     parameters = parameters or load_parameters(workspace.root / "params.yaml")
     entry, recipe = parameters.application(application)
     door = door or ("dvc" if "DVC_STAGE" in os.environ else "command")
-    started = time.time()
     folder = workspace.folder(application, stage)
-    with workspace.lock(application, stage), workspace.writing(folder) as output:
+    with (
+        workspace.lock(application, stage),
+        workspace.writing(folder) as output,
+        leased() if row.device else nullcontext(),
+    ):
+        started = time.time()
         job = Job(
             stage=row, application=application, entry=entry, recipe=recipe, parameters=parameters,
             workspace=workspace, output=output, door=door,
