@@ -17,6 +17,7 @@ from prefect.states import Completed, Failed, State
 
 from tasks.workspace import checkout
 
+PROCESSES = "PRACTICUM_PROCESSES"
 _alone = threading.Lock()
 """The seed of torch is one for the whole process: a Dask worker with more threads still runs one at a time."""
 
@@ -30,6 +31,7 @@ def bring(application: str, until: str, force: bool) -> State[dict[str, Any]]:
 
     if not Path("params.yaml").is_file():
         return Failed(message=f"{Path.cwd()} is no checkout; start the Dask workers in one")
+    os.environ.setdefault(PROCESSES, "1")  # several applications share the devices, unless the user says otherwise
     with _alone, _logged(log_of(application, until)):
         began = time.monotonic()
         state = run_application(application, force=force, until=until, return_state=True)

@@ -4,6 +4,7 @@ They are Prefect's own task runners: pools of processes on this machine, or a Da
 """
 
 import contextlib
+import logging
 import multiprocessing
 import os
 import signal
@@ -62,7 +63,10 @@ def cluster(address: str, count: int | None) -> Iterator[Workers]:
     """
     from prefect_dask import DaskTaskRunner
 
-    own = {"n_workers": count, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    logging.getLogger("distributed").setLevel(logging.ERROR)  # it tells of every connection
+    own = {
+        "n_workers": count, "threads_per_worker": 1, "dashboard_address": None, "silence_logs": False,
+    }  # fmt: skip
     local = address == "local"
     before = set(_descendants())
     runner: Any = DaskTaskRunner(cluster_kwargs=own) if local else DaskTaskRunner(address=address)
