@@ -71,7 +71,9 @@ def course(
     applications: Annotated[
         list[str] | None, typer.Argument(metavar="[APP]...", help="applications; without any, all of them")
     ] = None,
-    workers: Annotated[int | None, typer.Option(help="how many at once; default by cores and devices")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="how many at once; default by cores and devices")
+    ] = None,
     dask: Annotated[
         str, typer.Option(metavar="ADDRESS|local", help="run on a Dask cluster instead of processes")
     ] = "",

@@ -1,4 +1,4 @@
-"""The course as a flow of flows: applications at once in warm processes, each after those that it starts from."""
+"""The course as a flow of flows: applications at once in warm processes, each after those it starts from."""
 
 import os
 import signal
@@ -62,9 +62,9 @@ def run_course(
 ) -> State[None]:
     """Bring applications (all of params.yaml without names) up to date, at most `workers` at once.
 
-    One that fails does not stop the others; those that start from it are skipped, and the flow fails in the end.
-    `dask` is a scheduler's address, or `local` for a cluster on this machine; empty, the workers are processes.
-    ValueError, before anything runs, where a name, an entry or the number is wrong.
+    One that fails does not stop the others; those that start from it are skipped, and the flow fails in the
+    end. `dask` is a scheduler's address, or `local` for a cluster on this machine; empty, the workers are
+    processes. ValueError, before anything runs, where a name, an entry or the number is wrong.
     """
     root = Path.cwd()
     parameters = load_parameters(root / "params.yaml")
@@ -76,7 +76,7 @@ def run_course(
     members = plan_members(root, names, force=force)
     store = open_store(checkout())
     if store.artifacts is not None:
-        store.client.search_experiments()  # makes the tables of a new store, which two processes must not do at once
+        store.client.search_experiments()  # makes the tables of a new store: not for two processes at once
     with staffed(workers, dask, parameters, names, len(members)) as staff, Board(len(members)) as board:
         for row in run_members(members, staff, board):
             board.end(row)
@@ -112,7 +112,7 @@ def plan_members(root: Path, names: Collection[str], *, force: bool = False) -> 
 
 
 def _parts(step: str) -> tuple[str, str]:
-    """Stage and owner of a step; starting weights are an owner of their own, whatever applications are called."""
+    """Stage and owner of a step; starting weights own themselves, whatever applications are called."""
     stage, _, owner = step.partition("@")
     return stage, step if stage == "weights" else owner
 
@@ -149,7 +149,9 @@ def run_members(members: Mapping[str, Member], staff: Workers, board: Board) -> 
         ready.extend(order.get_ready())
         missing = [each for each in members[ready[0]].after if ended[each].outcome != "done"] if ready else []
         if missing:
-            row = Row(name=ready.popleft(), outcome="skipped", text=f"starts from {missing[0]}, which did not end")
+            row = Row(
+                name=ready.popleft(), outcome="skipped", text=f"starts from {missing[0]}, which did not end"
+            )
         elif ready and staff.free:
             member = members[ready.popleft()]
             board.start(member.name, member.application, log_of(member.application, member.until))

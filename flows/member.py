@@ -19,7 +19,7 @@ from tasks.workspace import checkout
 
 PROCESSES = "PRACTICUM_PROCESSES"
 _alone = threading.Lock()
-"""The seed of torch is one for the whole process: a Dask worker with more threads still runs one at a time."""
+"""The seed of torch is one for the whole process: a Dask worker of more threads still runs one at once."""
 
 
 def bring(application: str, until: str, force: bool) -> State[dict[str, Any]]:
@@ -31,7 +31,9 @@ def bring(application: str, until: str, force: bool) -> State[dict[str, Any]]:
 
     if not Path("params.yaml").is_file():
         return Failed(message=f"{Path.cwd()} is no checkout; start the Dask workers in one")
-    os.environ.setdefault(PROCESSES, "1")  # several applications share the devices, unless the user says otherwise
+    os.environ.setdefault(
+        PROCESSES, "1"
+    )  # several applications share the devices, unless the user says otherwise
     with _alone, _logged(log_of(application, until)):
         began = time.monotonic()
         state = run_application(application, force=force, until=until, return_state=True)
@@ -49,7 +51,7 @@ def bring(application: str, until: str, force: bool) -> State[dict[str, Any]]:
     return Completed(data=found)
 
 
-# Not a decorator: pickle then finds the function by its name, and need not copy it with all that it refers to.
+# Not a decorator: pickle then finds the function by its name, and does not copy all that it refers to.
 run_member = task(
     bring, name="member", task_run_name="{until}@{application}", cache_policy=NO_CACHE, persist_result=False
 )

@@ -63,7 +63,7 @@ def shared() -> Iterator[None]:
 
 @contextmanager
 def deaf() -> Iterator[None]:
-    """Processes started in the body do not hear Ctrl-C, unless they ask to: whoever started them ends them."""
+    """Processes started in the body do not hear Ctrl-C unless they ask to: who started them ends them."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -57,9 +57,9 @@ def processes(count: int) -> Iterator[Workers]:
 def cluster(address: str, count: int | None) -> Iterator[Workers]:
     """The workers of the Dask scheduler at `address`, or with `local` of a cluster on this machine.
 
-    `count` is at most so many; None takes all there are. The workers run in the same checkout. Where the body is
-    left by an exception or Ctrl-C, those that run a member are restarted. OSError where no scheduler answers,
-    ValueError where it has no worker.
+    `count` is at most so many; None takes all there are. The workers run in the same checkout. Where the body
+    is left by an exception or Ctrl-C, those that run a member are restarted. OSError where no scheduler
+    answers, ValueError where it has no worker.
     """
     from prefect_dask import DaskTaskRunner
 
@@ -94,7 +94,7 @@ def cluster(address: str, count: int | None) -> Iterator[Workers]:
 
 
 def begin_process() -> None:
-    """Begin a process of the local pool: a group of its own, deaf while idle, which does not outlive its parent."""
+    """Begin a process of a pool: a group of its own, deaf while idle, which does not outlive its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     os.setpgid(0, 0)

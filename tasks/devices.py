@@ -1,4 +1,4 @@
-"""The lease of an accelerator: never more stages on a device than it has slots, whichever checkout or door they come from.
+"""The lease of an accelerator: never more stages on a device than it has slots, from any checkout or door.
 
 A slot is a file under a lock of the operating system, which frees it when its holder ends, however it ends.
 """
@@ -19,14 +19,14 @@ POLL_SECONDS = 0.2
 LEASED = "PRACTICUM_LEASED"
 """Set while a lease is held: processes that a stage launches share its lease."""
 _kept: list[str] = []
-"""The device of this process's first lease. CUDA reads CUDA_VISIBLE_DEVICES once, so a warm process stays with it."""
+"""The device of this process's first lease: CUDA reads CUDA_VISIBLE_DEVICES once, so a warm process stays."""
 
 
 def visible_devices() -> tuple[str, ...]:
     """Accelerators that this process may use, by the names that CUDA_VISIBLE_DEVICES takes; none without one.
 
-    PRACTICUM_DEVICES (names with commas between) replaces what the machine says. Otherwise they are NVIDIA's, as
-    UUIDs, a partition of a device (MIG) being a device of its own, and limited to CUDA_VISIBLE_DEVICES.
+    PRACTICUM_DEVICES (names with commas between) replaces what the machine says. Otherwise they are NVIDIA's,
+    as UUIDs, a partition of a device (MIG) being a device of its own, and limited to CUDA_VISIBLE_DEVICES.
     """
     given = os.environ.get("PRACTICUM_DEVICES")
     if given is not None:
@@ -45,7 +45,7 @@ def visible_devices() -> tuple[str, ...]:
 
 
 def slots_per_device() -> int:
-    """How many leases of one device may be held at once. ValueError unless PRACTICUM_PER_DEVICE is 1 or more."""
+    """How many leases of a device may be held at once: PRACTICUM_PER_DEVICE, 1 by default. ValueError below."""
     given = os.environ.get("PRACTICUM_PER_DEVICE", "1")
     if not given.isdecimal() or int(given) < 1:
         raise ValueError(f"PRACTICUM_PER_DEVICE is {given!r}; it must be a whole number of at least 1")
@@ -53,18 +53,19 @@ def slots_per_device() -> int:
 
 
 def slots_folder() -> Path:
-    """Where the slots of this host's devices lie: for all checkouts of a user, or what PRACTICUM_SLOTS names."""
+    """Where the slots of this host lie: PRACTICUM_SLOTS, or one folder for all checkouts of a user."""
     own = Path(tempfile.gettempdir()) / f"practicum-devices-{os.getuid()}"
     return Path(os.environ.get("PRACTICUM_SLOTS") or own)
 
 
 @contextmanager
 def leased(count: int = 1) -> Iterator[tuple[str, ...]]:
-    """Hold `count` devices, or all there are if they are fewer, while the body runs; none without an accelerator.
+    """Hold `count` devices, or all if there are fewer, while the body runs; none without an accelerator.
 
-    Sets CUDA_VISIBLE_DEVICES for this process and its children, so it must be entered before CUDA is first asked
-    in this process. Waits for as long as others hold the slots. A process that leases one device again waits for
-    the same one. Processes launched by a holder share its lease. OSError where the folder cannot be written.
+    Sets CUDA_VISIBLE_DEVICES for this process and its children, so it must be entered before CUDA is first
+    asked in this process. Waits for as long as others hold the slots. A process that leases one device again
+    waits for the same one. Processes launched by a holder share its lease. OSError where the folder cannot be
+    written.
     """
     devices = visible_devices()
     held = os.environ.get(LEASED)
@@ -79,7 +80,9 @@ def leased(count: int = 1) -> Iterator[tuple[str, ...]]:
         else:
             chosen = _several(stack, devices, count)
         stack.callback(_free_memory)
-        stack.enter_context(_environment({"CUDA_VISIBLE_DEVICES": ",".join(chosen), LEASED: ",".join(chosen)}))
+        stack.enter_context(
+            _environment({"CUDA_VISIBLE_DEVICES": ",".join(chosen), LEASED: ",".join(chosen)})
+        )
         yield tuple(chosen)
 
 
@@ -92,7 +95,10 @@ def _one(stack: ExitStack, devices: Sequence[str]) -> str:
             if _locked(stack, f"{device}-{slot}"):
                 return device
         if not waiting:
-            print(f"waiting for an accelerator: {', '.join(devices)} in use (slots: {slots_folder()})", flush=True)
+            print(
+                f"waiting for an accelerator: {', '.join(devices)} in use (slots: {slots_folder()})",
+                flush=True,
+            )
             waiting = True
         time.sleep(POLL_SECONDS)
 
@@ -124,7 +130,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _installed() -> list[list[str]]:
-    """UUIDs of NVIDIA's devices in the driver's order, those of its partitions in the place of a divided one."""
+    """UUIDs of NVIDIA's devices in the driver's order; for a divided one, those of its partitions."""
     import pynvml as nvml
 
     try:
