@@ -15,7 +15,6 @@ from typing import Any
 
 from prefect import flow
 from prefect.artifacts import create_table_artifact
-from prefect.exceptions import FailedRun
 from prefect.futures import PrefectFuture
 from prefect.states import Completed, Failed, State
 from prefect.task_runners import TaskRunner
@@ -66,14 +65,8 @@ def run_course(
     end. `dask` is a scheduler's address, or `local` for a cluster on this machine; empty, the workers are
     processes. ValueError, before anything runs, where a name, an entry or the number is wrong.
     """
-    root = Path.cwd()
-    parameters = load_parameters(root / "params.yaml")
-    names = applications or list(parameters.applications)
-    for name in names:
-        parameters.application(name)
-    if workers is not None and workers < 1:
-        raise ValueError(f"the number of workers is {workers}; it must be at least 1")
-    members = plan_members(root, names, force=force)
+    parameters, names = checked(applications, workers)
+    members = plan_members(Path.cwd(), names, force=force)
     store = open_store(checkout())
     if store.artifacts is not None:
         store.client.search_experiments()  # makes the tables of a new store: not for two processes at once
@@ -86,6 +79,17 @@ def run_course(
     if bad:
         return Failed(message=f"{len(bad)} of {len(members)} did not end: {', '.join(bad)}")
     return Completed(message=f"all {len(members)} ended")
+
+
+def checked(applications: list[str] | None, workers: int | None) -> tuple[Parameters, list[str]]:
+    """The parameters, and the names asked for. ValueError names a wrong name, entry or number."""
+    parameters = load_parameters(Path.cwd() / "params.yaml")
+    names = list(dict.fromkeys(applications or parameters.applications))
+    for name in names:
+        parameters.application(name)
+    if workers is not None and workers < 1:
+        raise ValueError(f"--workers is {workers}; it must be at least 1")
+    return parameters, names
 
 
 def plan_members(root: Path, names: Collection[str], *, force: bool = False) -> dict[str, Member]:
@@ -206,12 +210,13 @@ def concluded(run: "Run", staff: Workers, board: Board) -> Row:
 
 def conduct(applications: list[str], *, workers: int | None, dask: str, force: bool) -> int:
     """The command: the flow on one server for all processes; returns the exit status."""
+    checked(applications, workers)  # before a server is started
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # or the temporary server would be left behind
     with server.shared():
         state = run_course(applications, workers=workers, dask=dask, force=force, return_state=True)
     if state.is_completed():
         return 0
     error = state.result(raise_on_failure=False)
-    if isinstance(error, FailedRun):  # of members: the table has told
-        return 1
-    raise error
+    if isinstance(error, BaseException):
+        raise error
+    return 1  # members failed: the table has told

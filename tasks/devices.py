@@ -45,7 +45,7 @@ def visible_devices() -> tuple[str, ...]:
 
 
 def slots_per_device() -> int:
-    """How many leases of a device may be held at once: PRACTICUM_PER_DEVICE, 1 by default. ValueError below."""
+    """How many leases of a device may be held at once: PRACTICUM_PER_DEVICE, or 1. ValueError below 1."""
     given = os.environ.get("PRACTICUM_PER_DEVICE", "1")
     if not given.isdecimal() or int(given) < 1:
         raise ValueError(f"PRACTICUM_PER_DEVICE is {given!r}; it must be a whole number of at least 1")

@@ -1,21 +1,16 @@
 """The course: several applications at once, in processes of their own, with one lock file in the end."""
 
-import contextlib
 import os
 import shutil
-import signal
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from threading import Barrier
 from typing import Any
 
-import psutil
 import pytest
-import yaml
 from prefect.states import Completed, Failed
 
 from tasks.pipeline import STAGE_NAMES
@@ -44,35 +39,12 @@ def several(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of one Prefect server."""
-    before = dict(os.environ)
-    os.environ.update(
-        PREFECT_HOME=str(tmp_path_factory.mktemp("prefect")), PREFECT_LOGGING_LEVEL="CRITICAL",
-        PREFECT_SERVER_ANALYTICS_ENABLED="false",
-    )  # fmt: skip
-    from prefect.settings import PREFECT_API_URL
-    from prefect.testing.utilities import prefect_test_harness
-
-    try:
-        with prefect_test_harness(server_startup_timeout=180):
-            yield str(PREFECT_API_URL.value())
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
-@pytest.fixture(scope="module")
-def ended(several: Path, server: str) -> subprocess.CompletedProcess[str]:
+def ended(several: Path, prefect_server: str) -> subprocess.CompletedProcess[str]:
     """`python -m flows course` of all that was asked for, at most two at once."""
     asked = ("left", "right", "wrong", "after")
-    return command(several, "flows", "course", *asked, "--workers", "2", check=False, PREFECT_API_URL=server)
-
-
-def change(root: Path, application: str, block: str, **values: Any) -> None:
-    parameters = yaml.safe_load((root / "params.yaml").read_text())
-    parameters["applications"][application][block].update(values)
-    write_parameters(root, parameters)
+    return command(
+        several, "flows", "course", *asked, "--workers", "2", check=False, PREFECT_API_URL=prefect_server
+    )
 
 
 def test_what_others_start_from_runs_once_and_first(
@@ -81,7 +53,7 @@ def test_what_others_start_from_runs_once_and_first(
     lines = ended.stdout.splitlines()
     for stage in STAGE_NAMES[:4]:
         assert sum(f"{stage}@base: ran" in line for line in lines) == 1, ended.stdout + ended.stderr
-    assert "fine_tune@base    4 ran" in ended.stdout
+    assert any(line.split()[:3] == ["fine_tune@base", "4", "ran"] for line in lines)
     begun = next(number for number, line in enumerate(lines) if "left: started" in line)
     assert any("fine_tune@base: done" in line for line in lines[:begun])
     assert "evaluate@base" not in lock_entries(several)
@@ -109,7 +81,7 @@ def test_the_lock_file_is_that_of_one_after_the_other(
     template: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    server: str,
+    prefect_server: str,
 ) -> None:
     from flows.chain import run_application
 
@@ -122,111 +94,14 @@ def test_the_lock_file_is_that_of_one_after_the_other(
     done = {name: each for name, each in lock_entries(several).items() if not name.endswith("@wrong")}
     assert done == lock_entries(root)
     assert set(done) >= {f"{stage}@{name}" for stage in STAGE_NAMES for name in ("left", "right")}
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    said = command(several, "dvc", "repro", "export@left", "export@right", PATH=path).stdout
-    assert "up to date" in said
-    assert "Running stage" not in said
 
 
-@pytest.mark.parametrize("where", ["local", "scheduler"])
-def test_the_same_flow_on_a_dask_cluster(
-    several: Path, ended: subprocess.CompletedProcess[str], server: str, tmp_path: Path, where: str
-) -> None:
-    assert ended.returncode == 1  # the course has run: little is left to do
-    for application in ("left", "right"):
-        change(several, application, "evaluate", shown={"local": 2, "scheduler": 3}[where])
-    with (
-        scheduler(several, tmp_path, server)
-        if where == "scheduler"
-        else contextlib.nullcontext("local") as to
-    ):
-        done = command(
-            several,
-            "flows",
-            "course",
-            "left",
-            "right",
-            "--dask",
-            to,
-            "--workers",
-            "2",
-            PREFECT_API_URL=server,
-        )
-    for application in ("left", "right"):
-        assert f"evaluate@{application}: ran" in done.stdout
-        assert f"export@{application}: ran" in done.stdout
-        assert f"{application}: done: 2 ran, 8 current" in done.stdout
-    assert "distributed" not in done.stderr
-
-
-@contextlib.contextmanager
-def scheduler(root: Path, folder: Path, server: str) -> Iterator[str]:
-    """A Dask scheduler on the loopback and two workers in the checkout; the address of the scheduler."""
-    from distributed import Client
-
-    file = folder / "scheduler.json"
-    dask = [sys.executable, "-m", "dask"]
-    plain = {**os.environ, "PREFECT_API_URL": server, "OMP_NUM_THREADS": "1"}
-    options = ["--scheduler-file", str(file), "--no-dashboard"]
-    commands = [
-        [*dask, "scheduler", "--host", "127.0.0.1", "--port", "0", *options],
-        [*dask, "worker", "--nthreads", "1", "--nworkers", "2", "--host", "127.0.0.1", *options],
-    ]
-    with (folder / "dask.txt").open("w") as log:
-        processes = [subprocess.Popen(each, cwd=root, env=plain, stdout=log, stderr=log) for each in commands]
-    try:
-        with Client(scheduler_file=str(file), timeout=60) as client:
-            client.wait_for_workers(2, timeout=60)
-            address = client.scheduler.address
-        yield address
-    finally:
-        for process in reversed(processes):
-            process.terminate()
-            process.wait(30)
-
-
-def test_a_scheduler_that_does_not_answer_is_named(several: Path, server: str) -> None:
-    done = command(
-        several, "flows", "course", "base", "--dask", "tcp://127.0.0.1:9", check=False,
-        PREFECT_API_URL=server, DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT="1s",
-    )  # fmt: skip
-    assert done.returncode == 1
-    assert "tcp://127.0.0.1:9" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
-def test_a_wrong_name_or_number_is_told_before_anything_runs(several: Path, server: str) -> None:
-    done = command(several, "flows", "course", "left", "wright", check=False, PREFECT_API_URL=server)
+def test_a_wrong_name_or_number_is_told_before_anything_starts(several: Path) -> None:
+    done = command(several, "flows", "course", "left", "wright", check=False)
     assert (done.returncode, "did you mean 'right'" in done.stderr) == (1, True)
-    done = command(several, "flows", "course", "base", "--workers", "0", check=False, PREFECT_API_URL=server)
+    done = command(several, "flows", "course", "base", "--workers", "0", check=False)
     assert (done.returncode, "at least 1" in done.stderr) == (1, True)
-    assert "started" not in done.stdout
-
-
-def test_ctrl_c_ends_every_process(template: Path, tmp_path: Path) -> None:
-    """With a temporary server, as a newcomer has it; the signal goes to the group, as a terminal sends it."""
-    root = tmp_path / "project"
-    shutil.copytree(template, root)
-    change(root, "mine", "fine_tune", phases=[{"epochs": 100_000, "rates": [0.01]}])
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT", "MLFLOW"))}
-    course = subprocess.Popen(
-        [sys.executable, "-m", "flows", "course", "mine"], cwd=root, env=kept, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
-    )  # fmt: skip
-    try:
-        assert course.stdout is not None
-        assert any("fine_tune@mine: running" in line for line in course.stdout)
-        started = psutil.Process(course.pid).children(recursive=True)
-        assert len(started) >= 2, "a server and a worker"
-        os.killpg(course.pid, signal.SIGINT)
-        said = course.stdout.read()
-        assert course.wait(60) == 130
-        assert "stopped by Ctrl-C" in said
-        assert "Traceback" not in said
-        assert psutil.wait_procs(started, timeout=30)[1] == []
-    finally:
-        course.kill()
-    assert not list((root / "artifacts" / "mine").glob(".*.partial"))
+    assert done.stdout == ""
 
 
 class Staged:
