@@ -89,10 +89,11 @@ def test_the_lock_file_is_that_of_one_after_the_other(
     shutil.copytree(template, root)
     shutil.copy(several / "params.yaml", root / "params.yaml")
     monkeypatch.chdir(root)
-    for application in ("left", "right"):
-        run_application(application)
-    done = {name: each for name, each in lock_entries(several).items() if not name.endswith("@wrong")}
-    assert done == lock_entries(root)
+    run_application("left")
+    done = lock_entries(several)
+    assert {name: each for name, each in done.items() if name.endswith(("@left", "@base"))} == lock_entries(
+        root
+    )
     assert set(done) >= {f"{stage}@{name}" for stage in STAGE_NAMES for name in ("left", "right")}
 
 
