@@ -67,6 +67,26 @@ def run(
 
 
 @app.command()
+def course(
+    applications: Annotated[
+        list[str] | None, typer.Argument(metavar="[APP]...", help="applications; without any, all of them")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="how many at once; default by cores and devices")
+    ] = None,
+    dask: Annotated[
+        str, typer.Option(metavar="ADDRESS|local", help="run on a Dask cluster instead of processes")
+    ] = "",
+    force: Annotated[bool, typer.Option(help="run every stage again, current or not")] = False,
+) -> None:
+    """Bring applications up to date, several at once in warm processes; one that fails stops no other."""
+    with explained("course"):
+        from flows.course import conduct
+
+        raise typer.Exit(conduct(applications or [], workers=workers, dask=dask, force=force))
+
+
+@app.command()
 def forecast(application: Application) -> None:
     """What a run will fetch and need: bytes, disk, memory, hours if known, licence."""
     with explained(f"forecast {application}"):

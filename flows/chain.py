@@ -26,8 +26,10 @@ NETWORK = {
 
 
 @flow(name="application", flow_run_name="{application}")
-def run_application(application: str, force: bool = False) -> dict[str, str]:
+def run_application(application: str, force: bool = False, until: str = "export") -> dict[str, str]:
     """Bring `export@application` up to date in the current checkout; returns what was done by stage.
+
+    `until` names an earlier stage to end with; with `weights` the application is a name of starting weights.
 
     One question to DVC says which stages are current. The others are restored from DVC's cache or remote
     where their inputs were ever run before, else run in this process, recorded and sent to the remote.
@@ -36,7 +38,7 @@ def run_application(application: str, force: bool = False) -> dict[str, str]:
     """
     root = Path.cwd()
     send_waiting(checkout(root))
-    plan = versioning.plan(root, f"export@{application}")
+    plan = versioning.plan(root, f"{until}@{application}")
     current = versioning.current(root, plan)
     remote = sharing.has_remote(root)
     done: dict[str, str] = {}

@@ -1,7 +1,10 @@
 """Where Prefect finds its server: PREFECT_API_URL, or a temporary one with its home below `.practicum`."""
 
 import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 STARTUP_SECONDS = 180
@@ -26,3 +29,43 @@ def prepare(root: Path) -> None:
     own = str(Path(sys.executable).parent)
     if os.environ.get("PATH", "").split(os.pathsep)[0] != own:
         os.environ["PATH"] = os.pathsep.join([own, os.environ.get("PATH", "")])
+
+
+@contextmanager
+def shared() -> Iterator[None]:
+    """One server for this process and all that it starts: that of PREFECT_API_URL, or a temporary one.
+
+    OSError where the temporary one does not start.
+    """
+    from prefect.server.api.server import SubprocessASGIServer
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    if PREFECT_API_URL.value():
+        yield
+        return
+    server = SubprocessASGIServer()
+    try:
+        with deaf():
+            server.start()
+    except RuntimeError as error:
+        raise OSError(
+            f"{error} Start one (`prefect server start`) and set PREFECT_API_URL to it, or use `dvc repro`,"
+            " which needs none"
+        ) from None
+    os.environ["PREFECT_API_URL"] = server.api_url  # for processes; the settings below are for this one
+    try:
+        with temporary_settings({PREFECT_API_URL: server.api_url}):
+            yield
+    finally:
+        del os.environ["PREFECT_API_URL"]
+        server.stop()
+
+
+@contextmanager
+def deaf() -> Iterator[None]:
+    """Processes started in the body do not hear Ctrl-C unless they ask to: who started them ends them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

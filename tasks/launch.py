@@ -65,21 +65,31 @@ def aside() -> Iterator[Path]:
         yield Path(folder)
 
 
-def processes() -> int:
-    """How many to start: 1 in a rank, else what PRACTICUM_PROCESSES says, else one per visible accelerator.
-
-    ValueError where the variable is no number from 1.
-    """
-    if launched():
-        return 1
+def asked() -> int | None:
+    """What PRACTICUM_PROCESSES says; None where it says nothing. ValueError where it is no number from 1."""
     wanted = os.environ.get(PROCESSES)
     if wanted is not None and not (wanted.isdecimal() and int(wanted)):
         raise ValueError(f"{PROCESSES} is {wanted!r}: give a whole number from 1")
-    if wanted is not None:
-        return int(wanted)
+    return None if wanted is None else int(wanted)
+
+
+def processes() -> int:
+    """How many to start: 1 in a rank, else what PRACTICUM_PROCESSES says, else one per visible accelerator.
+
+    ValueError where the variable is no number from 1, or more than there are accelerators.
+    """
+    wanted = asked()
+    if launched() or wanted == 1:
+        return 1
     import torch
 
-    return max(torch.cuda.device_count(), 1)
+    accelerators = torch.cuda.device_count()
+    if wanted is not None and accelerators and wanted > accelerators:
+        raise ValueError(
+            f"{PROCESSES} is {wanted}, but {accelerators} accelerators are visible, one for each process;"
+            " CUDA_VISIBLE_DEVICES='' hides them all, to train on the processor"
+        )
+    return max(accelerators, 1) if wanted is None else wanted
 
 
 def launch(job: "Job", count: int) -> "Receipt":

@@ -16,6 +16,7 @@ from typing import Any
 
 from recipes.recipe import Recipe
 from tasks import launch
+from tasks.devices import leased
 from tasks.parameters import Application, Parameters, load_parameters, nearest
 from tasks.workspace import Workspace, checkout
 
@@ -39,6 +40,8 @@ class Stage:
     """Retries that the flow may make: only where a retry can help."""
     distributed: bool = False
     """May be launched as several processes."""
+    device: bool = False
+    """Computes on an accelerator where there is one, and leases it meanwhile."""
 
     def run(self, job: "Job") -> "Receipt":
         """Call the stage's own file; imported here, so that a stage pays only for what it uses.
@@ -69,6 +72,7 @@ STAGES = (
             "models/engine_version.txt",
         ),
         distributed=True,
+        device=True,
     ),
     Stage(
         name="evaluate",
@@ -77,6 +81,7 @@ STAGES = (
         outs=("predictions.parquet", "corrections.csv", "provenance.json", "figures", "tables"),
         metrics=("metrics.json",),
         plots=("plots/curves", "plots/confusion"),
+        device=True,
     ),
     Stage(name="export", reads=("fine_tune", "evaluate"), paths=(RECIPE, "tasks/predictors")),
 )
@@ -165,9 +170,10 @@ def run_stage(
 ) -> Receipt:
     """Run one stage of one application: the only way that any door runs a stage.
 
-    Writes beside the final folder and renames it when whole, under a lock on the application.
-    Leaves a receipt with time and host in the state folder, outside of what DVC tracks. Of several processes
-    that torchrun started, the leading one does all this, the others only help it.
+    Writes beside the final folder and renames it when whole, under a lock on the application; a stage that
+    computes on accelerators waits for the lease of them. Leaves a receipt with time and host in the state
+    folder, outside of what DVC tracks. Of several processes that torchrun started, the leading one does all
+    this, the others only help it.
     ValueError or OSError where the input is at fault; then nothing that stood before is changed.
     """
     row = find_stage(stage)
@@ -175,13 +181,14 @@ def run_stage(
     parameters = parameters or load_parameters(workspace.root / "params.yaml")
     entry, recipe = parameters.application(application)
     door = door or ("dvc" if "DVC_STAGE" in os.environ else "command")
-    started = time.time()
     folder = workspace.folder(application, stage)
     helps = row.distributed and launch.follows()
     with (
         nullcontext() if helps else workspace.lock(application, stage),
         launch.aside() if helps else workspace.writing(folder) as output,
+        leased(launch.asked() if row.distributed else 1) if row.device else nullcontext(),
     ):
+        started = time.time()
         job = Job(
             stage=row, application=application, entry=entry, recipe=recipe, parameters=parameters,
             workspace=workspace, output=output, door=door, trial=trial,

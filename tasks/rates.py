@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from data.examples import Items
 from recipes.recipe import Figure
 from tasks.checkpoint import others_of, read_trained
+from tasks.devices import leased
 from tasks.evaluate import draw
 from tasks.fine_tune import cache_folder
 from tasks.parameters import load_parameters
@@ -61,14 +62,15 @@ def find_rates(application: str, *, phase: int = 1, workspace: Workspace | None 
     phases = recipe.phases(settings, network, learning, judge)
     if not 1 <= phase <= len(phases):
         raise ValueError(f"--phase is {phase}, but {application} has {len(phases)}")
-    curve = find_rate(
-        phases[phase - 1],
-        learning.loaders,
-        seed=settings.seed,
-        device=device(),
-        precision=settings.precision,
-        channels_last=settings.channels_last,
-    )
+    with leased():
+        curve = find_rate(
+            phases[phase - 1],
+            learning.loaders,
+            seed=settings.seed,
+            device=device(),
+            precision=settings.precision,
+            channels_last=settings.channels_last,
+        )
     folder.mkdir(parents=True, exist_ok=True)
     table = folder / f"{application}.csv"
     with table.open("w", newline="") as file:

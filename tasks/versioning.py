@@ -79,11 +79,19 @@ def plan(root: Path, target: str) -> list[str]:
 
     Weights, and another application's stages that `starts_from` names, are among them.
     """
+    return plans(root, [target])[target]
+
+
+def plans(root: Path, targets: Collection[str]) -> dict[str, list[str]]:
+    """The plan of every target, for one question to DVC."""
     from dvc.repo.reproduce import plan_repro
 
     with opened(root) as repo:
-        stage = find(repo, target)
-        return [each.name for each in plan_repro(repo.index.graph, [stage]) if each.cmd]
+        graph = repo.index.graph
+        return {
+            target: [each.name for each in plan_repro(graph, [find(repo, target)]) if each.cmd]
+            for target in targets
+        }
 
 
 def current(root: Path, names: Collection[str]) -> set[str]:

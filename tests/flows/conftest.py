@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,25 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / ".gitignore").open("a").write("/pictures/\n")
     open_store(checkout(root)).client.search_experiments()  # makes its tables, once for all
     return root
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of one temporary Prefect server with a home of its own, whatever the machine has."""
+    home = tmp_path_factory.mktemp("prefect")
+    before = dict(os.environ)
+    os.environ.update(
+        PREFECT_HOME=str(home), PREFECT_LOGGING_LEVEL="CRITICAL", PREFECT_SERVER_ANALYTICS_ENABLED="false"
+    )
+    from prefect.settings import PREFECT_API_URL
+    from prefect.testing.utilities import prefect_test_harness
+
+    try:
+        with prefect_test_harness(server_startup_timeout=180):
+            yield str(PREFECT_API_URL.value())
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def command(

@@ -5,7 +5,6 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +16,6 @@ from tests.flows.conftest import command, entry
 from tests.scratch import lock_entries, write_parameters
 
 STAGES = [f"{stage}@mine" for stage in STAGE_NAMES]
-
-
-@pytest.fixture(scope="session")
-def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """One temporary Prefect server with a home of its own, whatever the machine has."""
-    home = tmp_path_factory.mktemp("prefect")
-    before = dict(os.environ)
-    os.environ.update(
-        PREFECT_HOME=str(home), PREFECT_LOGGING_LEVEL="CRITICAL", PREFECT_SERVER_ANALYTICS_ENABLED="false"
-    )
-    from prefect.testing.utilities import prefect_test_harness
-
-    try:
-        with prefect_test_harness(server_startup_timeout=180):
-            yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 @pytest.fixture
@@ -94,7 +75,7 @@ def states_of(flow_state: Any) -> dict[str, str]:
 
 
 def test_the_flow_ends_with_the_lock_and_the_bytes_of_dvc_repro(
-    project: Path, reproduced: Path, prefect_server: None, capsys: pytest.CaptureFixture[str]
+    project: Path, reproduced: Path, prefect_server: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from flows.chain import run_application, summary
 
@@ -132,7 +113,7 @@ def test_single_commands_end_with_the_same(project: Path, reproduced: Path) -> N
     assert digests(project) == digests(reproduced)
 
 
-def test_a_failed_stage_fails_the_flow_with_its_reason(project: Path, prefect_server: None) -> None:
+def test_a_failed_stage_fails_the_flow_with_its_reason(project: Path, prefect_server: str) -> None:
     from flows.chain import run_application
 
     shutil.rmtree(project / "pictures" / "teal")
@@ -156,7 +137,7 @@ def test_the_command_fails_with_the_reason_and_without_a_traceback(project: Path
     assert not (project / "dvc.lock").exists()
 
 
-def test_an_application_walks_first_what_it_starts_from(project: Path, prefect_server: None) -> None:
+def test_an_application_walks_first_what_it_starts_from(project: Path, prefect_server: str) -> None:
     from flows.chain import run_application
 
     parameters = yaml.safe_load((project / "params.yaml").read_text())
