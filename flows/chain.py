@@ -2,14 +2,19 @@
 
 import errno
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, State
+from prefect.utilities.timeout import timeout
 
+from flows.summary import summarised, summary
 from tasks import versioning
+from tasks.freshness import Look, look
 from tasks.pipeline import STAGES, Stage, run_stage
 
 RETRY_SECONDS = (10, 60)
@@ -23,38 +28,71 @@ NETWORK = {
 
 
 @flow(name="application", flow_run_name="{application}")
-def run_application(application: str, force: bool = False) -> dict[str, str]:
+def run_application(
+    application: str,
+    force: bool = False,
+    check_sources: bool = False,
+    time_limit_hours: float | None = None,
+) -> State[dict[str, str]]:
     """Bring `export@application` up to date in the current checkout; returns what was done by stage.
 
     One question to DVC says which stages are current. The others are restored from DVC's cache or remote
     where their inputs were ever run before, else run in this process and recorded. `force` runs the
-    application's own stages whether current or not. A failed stage fails the flow with its reason.
+    application's own stages whether current or not. `check_sources` looks first whether what is published
+    has changed: not pinned, it is fetched anew; pinned, the flow fails. A failed stage fails the flow with
+    its reason, TimeoutError after `time_limit_hours`.
     """
     root = Path.cwd()
-    plan = versioning.plan(root, f"export@{application}")
-    current = versioning.current(root, plan)
-    pull = current != set(plan) and versioning.fetch_run_cache(root)
-    done: dict[str, str] = {}
-    for name in plan:
-        changed = any(how != "current" for how in done.values())
-        stage, _, owner = name.partition("@")
-        again = force and owner == application
-        known = (
-            "no" if again else "ask" if changed and name in current else "yes" if name in current else "no"
-        )
-        state = TASKS[stage](name, known, restore=not again, pull=pull, return_state=True)
-        done[name] = state.result()
-    return done
+    with summarised(application, root) as account, limited(application, time_limit_hours):
+        account.plan = plan = versioning.plan(root, f"export@{application}")
+        current = versioning.current(root, plan)
+        fetches = [name for name in plan if name.partition("@")[0] in FETCH] if check_sources else []
+        account.looks = looks = [look_at(name, name in current) for name in fetches]
+        anew = {each.stage for each in looks if each.again}
+        pull = current != set(plan) and versioning.fetch_run_cache(root)
+        done = account.done
+        for name in plan:
+            account.now = name
+            changed = any(how != "current" for how in done.values())
+            stage, _, owner = name.partition("@")
+            again = name in anew or (force and owner == application)
+            known = "ask" if changed else "yes"
+            known = "anew" if name in anew else "no" if again or name not in current else known
+            state = TASKS[stage](name, known, restore=not again, pull=pull, return_state=True)
+            done[name] = state.result()
+    return Completed(message=f"{application}: {summary(done)}", data=done)
+
+
+@contextmanager
+def limited(application: str, hours: float | None) -> Iterator[None]:
+    """End the body after so many hours, wherever it is; what it cleans up on the way out is cleaned up."""
+    try:
+        with timeout(None if hours is None else hours * 3600, timeout_exc_type=TimeLimitError):
+            yield
+    except TimeLimitError:
+        raise TimeoutError(
+            f"{application} was ended after its time limit of {hours:g} hours (`schedule.time_limit_hours` of"
+            " params.yaml); an unfinished training goes on with the next run"
+        ) from None
+
+
+class TimeLimitError(TimeoutError):
+    """The time limit of the flow, and no other."""
 
 
 def walk(name: str, current: str, restore: bool = True, pull: bool = False) -> State[str]:
-    """One stage: found current, restored, or run and recorded. `current` is `yes`, `no` or `ask`."""
+    """One stage: found current, restored, or run and recorded.
+
+    `current` is `yes`, `no`, `ask` (after an earlier stage has changed), or `anew`: run it, and call it
+    current where it brought the bytes that were there.
+    """
     root = Path.cwd()
     if current == "yes" or (current == "ask" and versioning.current(root, [name])):
         return _ended(name, "current", "Cached")
     if restore and versioning.restore(root, name, pull=pull):
         return _ended(name, "restored", "Cached")
     stage, _, owner = name.partition("@")
+    before = versioning.folder_digest(root, name) if current == "anew" else None
     print(f"{name}: running", flush=True)
     try:
         with versioning.recorded(root, name):
@@ -67,6 +105,8 @@ def walk(name: str, current: str, restore: bool = True, pull: bool = False) -> S
     except KeyboardInterrupt:
         interrupted.set()
         raise
+    if before is not None and before == versioning.folder_digest(root, name):
+        return _ended(name, "current", "Cached")  # fetched anew, the same bytes
     return _ended(name, "ran", "Completed")
 
 
@@ -99,13 +139,15 @@ def as_task(name: str, *, retries: int = 0) -> Any:
     )
 
 
+@task(name="look", task_run_name="what is published for {name}", cache_policy=NO_CACHE, persist_result=False)
+def look_at(name: str, current: bool) -> Look:
+    """Whether the source of a stage has changed; ValueError where it is pinned and has."""
+    found = look(name, current=current)
+    print(f"{name}: {found.said}", flush=True)
+    return found
+
+
 WEIGHTS = Stage(name="weights", retries=2)
+FETCH = ("weights", "download")
+"""Stages that fetch what others publish."""
 TASKS = {stage.name: as_task(stage.name, retries=stage.retries) for stage in (WEIGHTS, *STAGES)}
-
-
-def summary(done: dict[str, str]) -> str:
-    """One line for people."""
-    counts = {how: sum(each == how for each in done.values()) for how in ("ran", "restored", "current")}
-    if counts["current"] == len(done):
-        return f"nothing to do: all {len(done)} stages are current"
-    return ", ".join(f"{count} {how}" for how, count in counts.items() if count)

@@ -74,8 +74,8 @@ class Schedule(BaseModel, frozen=True, extra="forbid", strict=True, use_attribut
     timezone: str = "UTC"
     """Where the clock of `cron` stands, as in the IANA data base (`Europe/Berlin`)."""
     late_hours: float = Field(default=6.0, gt=0)
-    """Hours that a run may wait for its turn; then it is cancelled, because the next one is nearer than the one
-    that was missed, and a machine that was off shall not begin the day with a night's work."""
+    """Hours that a run may wait for its turn; then it is cancelled: a machine that was off shall not begin
+    the day with the work of the night, and the next night comes."""
     time_limit_hours: float = Field(default=12.0, gt=0)
     """Hours that a run may take; then it is ended with all its processes, so that it costs one night and no
     more. A training that was ended goes on where it was at the next run."""
@@ -96,7 +96,9 @@ class Schedule(BaseModel, frozen=True, extra="forbid", strict=True, use_attribut
         try:
             ZoneInfo(timezone)
         except (ValueError, KeyError, OSError):  # a path that leads elsewhere, no such name, a folder
-            raise ValueError("no time zone of the IANA data base; write one such as 'Europe/Berlin'") from None
+            raise ValueError(
+                "no time zone of the IANA data base; write one such as 'Europe/Berlin'"
+            ) from None
         return timezone
 
 
