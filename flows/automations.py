@@ -1,14 +1,15 @@
 """What the Prefect server does by itself: cancel what is late, end what is dead, tell of failures."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from prefect.automations import Automation
+from prefect.automations import AutomationCore
 from prefect.blocks.webhook import Webhook
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.sorting import AutomationSort
 from prefect.events.actions import CallWebhook, ChangeFlowRunState
 from prefect.events.schemas.automations import EventTrigger, Posture
 
@@ -16,6 +17,8 @@ TAG = "practicum"
 """On every deployment of ours and, through it, on every run of it."""
 PREFIX = "practicum: "
 """How the names of our automations begin."""
+PAGE = 200
+"""Automations that the server lists at once."""
 FAILURES = f"{PREFIX}tell of failures"
 HEARTBEAT_SECONDS = 30
 """Between signs of life of a run (Prefect's least)."""
@@ -45,7 +48,7 @@ def sync(client: SyncPrefectClient, late_hours: Iterable[float], *, webhook: str
     if webhook:
         wanted.append(_tell_of_failures(webhook))
     kept = {each.name for each in wanted} | ({FAILURES} if webhook is None else set())
-    there = {each.name: each for each in client.read_automations() if each.name.startswith(PREFIX)}
+    there = {each.name: each for each in _ours(client)}
     changes = []
     for name, each in there.items():
         if name not in kept:
@@ -56,21 +59,21 @@ def sync(client: SyncPrefectClient, late_hours: Iterable[float], *, webhook: str
         if found is None:
             client.create_automation(automation)
             changes.append(f"automation made: {automation.name}")
-        elif _content(found) != _content(automation):
+        elif (found.trigger, found.actions) != (automation.trigger, automation.actions):
             client.update_automation(found.id, automation)
             changes.append(f"automation changed: {automation.name}")
     return changes
 
 
-def _content(automation: Any) -> dict[str, Any]:
-    content: dict[str, Any] = automation.model_dump(
-        mode="json", include={"trigger", "actions", "description"}
-    )
-    return content
+def _ours(client: SyncPrefectClient) -> Iterator[Any]:
+    seen = 0
+    while page := client.read_automations(sort=AutomationSort.NAME_ASC, limit=PAGE, offset=seen):
+        seen += len(page)
+        yield from (each for each in page if each.name.startswith(PREFIX))
 
 
-def _cancel_late(hours: float) -> Automation:
-    return Automation(
+def _cancel_late(hours: float) -> AutomationCore:
+    return AutomationCore(
         name=f"{PREFIX}cancel runs that are late by {hours:g} h",
         description="A run that has not begun by then waits for the next time of its schedule.",
         trigger=EventTrigger(
@@ -86,8 +89,8 @@ def _cancel_late(hours: float) -> Automation:
     )
 
 
-def _end_dead() -> Automation:
-    return Automation(
+def _end_dead() -> AutomationCore:
+    return AutomationCore(
         name=f"{PREFIX}end runs without a sign of life",
         description="Killed, or on a machine that has gone; they would hold their place for ever.",
         trigger=EventTrigger(
@@ -105,8 +108,8 @@ def _end_dead() -> Automation:
     )
 
 
-def _tell_of_failures(address: str) -> Automation:
-    return Automation(
+def _tell_of_failures(address: str) -> AutomationCore:
+    return AutomationCore(
         name=FAILURES,
         description="Posts a line of text to an address: of a chat, or a program of one's own.",
         trigger=EventTrigger(

@@ -13,6 +13,7 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
 from prefect.client.schemas.responses import DeploymentResponse
+from prefect.client.schemas.sorting import DeploymentSort
 from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound
 from prefect.flows import EntrypointType
@@ -108,19 +109,22 @@ def connected() -> Iterator[SyncPrefectClient]:
     start = "`prefect server start` starts one; `export PREFECT_API_URL=http://127.0.0.1:4200/api` names it"
     if not address:
         raise ValueError(f"PREFECT_API_URL is not set, and schedules need a server that stays: {start}")
-    try:
-        with get_client(sync_client=True) as client:
-            client.hello().raise_for_status()
-            yield client
-    except httpx.HTTPError as error:
-        raise OSError(f"the Prefect server at {address} does not answer ({error}): {start}") from None
+    with get_client(sync_client=True) as client:
+        try:
+            client.hello()
+        except httpx.HTTPError as error:
+            raise OSError(f"no Prefect server answers at {address} ({error}): {start}") from None
+        yield client
 
 
 def _tidy(client: SyncPrefectClient, parameters: Parameters, webhook: str | None) -> Iterator[str]:
     """Take away what params.yaml no longer has, and only ours; make the automations fit."""
     ours = DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG]))
     there: list[DeploymentResponse] = []
-    while page := client.read_deployments(deployment_filter=ours, limit=PAGE, offset=len(there)):
+    by_name = DeploymentSort.NAME_ASC
+    while page := client.read_deployments(
+        deployment_filter=ours, sort=by_name, limit=PAGE, offset=len(there)
+    ):
         there += page
     for each in there:
         if each.name not in parameters.applications:
@@ -164,7 +168,7 @@ def _clear_schedules(client: SyncPrefectClient, deployment: RunnerDeployment) ->
 
 
 def _wanted(deployment: RunnerDeployment) -> dict[str, Any]:
-    limit, options = deployment.concurrency_limit, deployment.concurrency_options or {}
+    limit, options = deployment.concurrency_limit, deployment.concurrency_options
     return {
         "entrypoint": deployment.entrypoint,
         "description": deployment.description,
@@ -172,7 +176,7 @@ def _wanted(deployment: RunnerDeployment) -> dict[str, Any]:
         "tags": sorted(deployment.tags),
         "pool": deployment.work_pool_name,
         "job_variables": deployment.job_variables,
-        "limit": (limit, str(options.get("collision_strategy"))),
+        "limit": (limit, str(options and options.collision_strategy)),
         "schedules": [_clock(each.schedule) for each in deployment.schedules or []],
     }
 
