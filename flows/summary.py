@@ -119,8 +119,7 @@ def _metrics(workspace: Workspace, application: str) -> dict[str, Any]:
 def _measured(application: str, workspace: Workspace, before: Mapping[str, Any]) -> str:
     """Metrics of every part, beside those of the last run and the course's own figure."""
     now = _metrics(workspace, application)
-    entry, _ = load_parameters(workspace.root / "params.yaml").application(application)
-    course = entry.export.course
+    course = _course(application, workspace)
     rows = [f"| metric ({now.get('data', '')} data) | now | last run | course |", "| --- | --- | --- | --- |"]
     for part in (name for name, values in now.items() if isinstance(values, dict)):
         for metric, value in now[part].items():
@@ -131,6 +130,14 @@ def _measured(application: str, workspace: Workspace, before: Mapping[str, Any])
         return ""
     source = f"\n\nThe course: {course.source}, on all of the published data." if course else ""
     return "\n".join(rows) + source
+
+
+def _course(application: str, workspace: Workspace) -> Any:
+    try:
+        entry, _ = load_parameters(workspace.root / "params.yaml").application(application)
+    except ValueError:  # the run itself has told what is wrong with the entry
+        return None
+    return entry.export.course
 
 
 def _number(value: Any) -> str:
@@ -148,8 +155,8 @@ def _run(application: str, workspace: Workspace) -> str:
             return f"No run of this training is recorded in MLflow ({store.uri})."
         with store.reached():
             experiment = store.client.get_run(run).info.experiment_id
-    except UnreachableError as error:
-        return f"{error}."
+    except (UnreachableError, ValueError, OSError) as error:  # of files that a failed run has left
+        return f"The run in MLflow was not found: {error}."
     local = store.artifacts is not None
     address = "http://127.0.0.1:5000" if local else store.uri.rstrip("/")
     hint = " (`make ui` opens these pages)" if local else ""
