@@ -17,6 +17,14 @@ app = typer.Typer(
 )  # fmt: skip
 Application = Annotated[str, typer.Argument(metavar="APP", help="an application of params.yaml")]
 
+Scheduled = Annotated[
+    list[str] | None, typer.Argument(metavar="[APP]...", help="applications; all where none is named")
+]
+Webhook = Annotated[
+    str | None,
+    typer.Option(envvar="PRACTICUM_WEBHOOK", help="address that is told of failed runs; '' for none"),
+]
+
 
 @app.command("list")
 def list_applications() -> None:
@@ -136,6 +144,38 @@ def edition(
             raise ValueError("name an edition, a --mirror or a --set path.to.key=value")
         changed = apply(Path.cwd(), name, mirror=mirror, settings=settings)
         print("\n".join(changed) or "params.yaml has these values already")
+
+
+@app.command()
+def serve(
+    applications: Scheduled = None,
+    limit: Annotated[int, typer.Option(min=1, help="applications at once")] = 1,
+    webhook: Webhook = None,
+) -> None:
+    """Run applications by their schedules in params.yaml, in processes of this one."""
+    with explained("serve"):
+        os.environ |= server.UNATTENDED  # before prefect is imported
+        from flows.schedules import serve as serve_schedules
+
+        serve_schedules(_chosen(applications or ["all"]), Path.cwd(), limit=limit, webhook=webhook)
+
+
+@app.command()
+def deploy(
+    applications: Scheduled = None,
+    pool: Annotated[str, typer.Option(help="work pool; made where it does not exist")] = "practicum",
+    limit: Annotated[int | None, typer.Option(min=1, help="runs of the pool at once (new pool: 1)")] = None,
+    webhook: Webhook = None,
+) -> None:
+    """Put applications and their schedules on the Prefect server, for the workers of a pool."""
+    with explained("deploy"):
+        from flows.schedules import deploy as put
+
+        for line in put(
+            _chosen(applications or ["all"]), Path.cwd(), pool=pool, limit=limit, webhook=webhook
+        ):
+            print(line, flush=True)
+        print(f"each worker, in a checkout: prefect worker start --pool {pool}")
 
 
 @app.command("find-rate")

@@ -2,19 +2,25 @@
 
 import errno
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, State
+from prefect.utilities.timeout import timeout
 
 from flows.claims import Claims
+from flows.summary import Account, summarised, summary
 from tasks import sharing, versioning
-from tasks.pipeline import STAGES, Stage, run_stage
+from tasks.freshness import Look, look
+from tasks.pipeline import STAGE_NAMES, STAGES, Stage, run_stage
 from tasks.tracking import send_waiting
 from tasks.workspace import checkout
 
+LAST = STAGE_NAMES[-1]
 RETRY_SECONDS = (10, 60)
 """Pauses before the retries of a stage: short for a hiccup, longer for a server that restarts."""
 interrupted = threading.Event()
@@ -26,7 +32,13 @@ NETWORK = {
 
 
 @flow(name="application", flow_run_name="{application}")
-def run_application(application: str, force: bool = False, until: str = "export") -> dict[str, str]:
+def run_application(
+    application: str,
+    force: bool = False,
+    until: str = LAST,
+    check_sources: bool = False,
+    time_limit_hours: float | None = None,
+) -> State[dict[str, str]]:
     """Bring `export@application` up to date in the current checkout; returns what was done by stage.
 
     `until` names an earlier stage to end with; with `weights` the application is a name of starting weights.
@@ -34,29 +46,61 @@ def run_application(application: str, force: bool = False, until: str = "export"
     One question to DVC says which stages are current. The others are restored from DVC's cache or remote
     where their inputs were ever run before, else run in this process, recorded and sent to the remote.
     An application is worked on under a claim (flows/claims.py), upstream ones too. `force` runs the
-    application's own stages whether current or not. A failed stage fails the flow with its reason.
+    application's own stages whether current or not. `check_sources` looks first whether what is published
+    has changed: not pinned, it is fetched anew; pinned, the flow fails. A failed stage fails the flow with
+    its reason, TimeoutError after `time_limit_hours`.
     """
     root = Path.cwd()
     send_waiting(checkout(root))
-    plan = versioning.plan(root, f"{until}@{application}")
-    current = versioning.current(root, plan)
-    remote = sharing.has_remote(root)
-    done: dict[str, str] = {}
-    with Claims() as claims:
+    with (
+        summarised(application, root) if until == LAST else nullcontext(Account()) as account,
+        limited(application, time_limit_hours),
+        Claims() as claims,
+    ):
+        account.plan = plan = versioning.plan(root, f"{until}@{application}")
+        current = versioning.current(root, plan)
+        fetches = [name for name in plan if name.partition("@")[0] in FETCH] if check_sources else []
+        account.looks = looks = [look_at(name, name in current) for name in fetches]
+        anew = {each.stage for each in looks if each.again}
+        remote = sharing.has_remote(root)
+        done = account.done
         for name in plan:
+            account.now = name
             changed = any(how != "current" for how in done.values())
             stage, _, owner = name.partition("@")
-            again = force and owner == application
+            again = name in anew or (force and owner == application)
             known = "no" if again or name not in current else "ask" if changed else "yes"
+            known = "anew" if name in anew else known
             if known != "yes" and claims.take(owner) and not again:
                 known = "ask"  # whoever had it may have worked in this very checkout
             state = TASKS[stage](name, known, restore=not again, remote=remote, return_state=True)
             done[name] = state.result()
-    return done
+    return Completed(message=f"{application}: {summary(done)}", data=done)
+
+
+@contextmanager
+def limited(application: str, hours: float | None) -> Iterator[None]:
+    """End the body after so many hours, wherever it is; what it cleans up on the way out is cleaned up."""
+    try:
+        with timeout(None if hours is None else hours * 3600, timeout_exc_type=TimeLimitError):
+            yield
+    except TimeLimitError:
+        raise TimeoutError(
+            f"{application} was ended after its time limit of {hours:g} hours (`schedule.time_limit_hours` of"
+            " params.yaml); an unfinished training goes on with the next run"
+        ) from None
+
+
+class TimeLimitError(TimeoutError):
+    """The time limit of the flow, and no other."""
 
 
 def walk(name: str, current: str, restore: bool = True, remote: bool = False) -> State[str]:
-    """One stage: found current, restored, or run and recorded. `current` is `yes`, `no` or `ask`."""
+    """One stage: found current, restored, or run and recorded.
+
+    `current` is `yes`, `no`, `ask` (after an earlier stage has changed), or `anew`: run it, and call it
+    current where it brought the bytes that were there.
+    """
     root = Path.cwd()
     if current == "yes" or (current == "ask" and versioning.current(root, [name])):
         if remote and name in sharing.unsent(root):
@@ -68,6 +112,7 @@ def walk(name: str, current: str, restore: bool = True, remote: bool = False) ->
     ):
         return _ended(name, "restored", "Cached")
     stage, _, owner = name.partition("@")
+    before = versioning.folder_digest(root, name) if current == "anew" else None
     print(f"{name}: running", flush=True)
     try:
         with versioning.recorded(root, name):
@@ -82,6 +127,8 @@ def walk(name: str, current: str, restore: bool = True, remote: bool = False) ->
         raise
     if remote:
         sharing.share(root, name)
+    if before is not None and before == versioning.folder_digest(root, name):
+        return _ended(name, "current", "Cached")  # fetched anew, the same bytes
     return _ended(name, "ran", "Completed")
 
 
@@ -114,13 +161,15 @@ def as_task(name: str, *, retries: int = 0) -> Any:
     )
 
 
+@task(name="look", task_run_name="what is published for {name}", cache_policy=NO_CACHE, persist_result=False)
+def look_at(name: str, current: bool) -> Look:
+    """Whether the source of a stage has changed; ValueError where it is pinned and has."""
+    found = look(name, current=current)
+    print(f"{name}: {found.said}", flush=True)
+    return found
+
+
 WEIGHTS = Stage(name="weights", retries=2)
+FETCH = ("weights", "download")
+"""Stages that fetch what others publish."""
 TASKS = {stage.name: as_task(stage.name, retries=stage.retries) for stage in (WEIGHTS, *STAGES)}
-
-
-def summary(done: dict[str, str]) -> str:
-    """One line for people."""
-    counts = {how: sum(each == how for each in done.values()) for how in ("ran", "restored", "current")}
-    if counts["current"] == len(done):
-        return f"nothing to do: all {len(done)} stages are current"
-    return ", ".join(f"{count} {how}" for how, count in counts.items() if count)

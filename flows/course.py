@@ -20,9 +20,10 @@ from prefect.states import Completed, Failed, State
 from prefect.task_runners import TaskRunner
 
 from flows import server
-from flows.chain import summary
+from flows.chain import LAST
 from flows.member import log_of, run_member
 from flows.progress import Board, Row, records, table
+from flows.summary import summary
 from flows.workers import Workers, cluster, processes
 from tasks import versioning
 from tasks.devices import slots_per_device, visible_devices
@@ -32,7 +33,6 @@ from tasks.tracking import open_store
 from tasks.workspace import checkout
 
 ORDER = ("weights", *STAGE_NAMES)
-LAST = STAGE_NAMES[-1]
 DIED = "its process died: killed, perhaps for memory"
 LOOK_SECONDS = 0.5
 """How often the board looks at what the members do."""

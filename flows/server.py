@@ -10,6 +10,14 @@ from pathlib import Path
 STARTUP_SECONDS = 180
 """A temporary server takes 7 to 14 seconds on two slow cores; continuous integration can be slower still."""
 
+UNATTENDED = {
+    "PREFECT_LOGGING_LEVEL": "INFO",
+    "PREFECT_LOGGING_LOG_PRINTS": "true",
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+"""Environment of runs that nobody watches: what they say goes to Prefect's pages, with signs of life."""
+
 
 def prepare(root: Path) -> None:
     """Set the environment of this process and its children. Call before prefect is imported."""

@@ -12,6 +12,7 @@ from tasks.consent import require_consent
 from tasks.fetch import Wanted, fetch
 from tasks.mirrors import Copy, Extent, find_copy, local, moved
 from tasks.own_data import store
+from tasks.parameters import Parameters
 from tasks.pipeline import Job, Receipt
 from tasks.sources import Source, check, load_source, sha256_of
 from tasks.url_lists import fetch_lists, is_lists, read_lists, serving, write_record
@@ -48,10 +49,10 @@ def run(job: Job) -> Receipt:
         source = load_source(job.workspace.resolve(written))
         if source.kind == "weights":
             raise ValueError(f"{written} is of kind weights; an application's source holds examples")
-        part = _part(job, source)
+        part = part_of(source, job.parameters, job.workspace.root, timeout=job.block.timeout)
         if part is not None:
             terms, more = _completed(job, source, part)
-        elif job.parameters.edition == SAMPLE or source.drawn_only:
+        elif is_drawn(source, job.parameters):
             if job.parameters.mirror:
                 print(f"mirror has no effect here: {source.name} is drawn", file=sys.stderr)
             terms, more = _drawn(job, source)
@@ -60,6 +61,18 @@ def run(job: Job) -> Receipt:
     else:
         terms, more = _own(job, written)
     return _finish(job.output, terms, more)
+
+
+def is_drawn(source: Source, parameters: Parameters) -> bool:
+    """Whether the project draws the source itself, in the edition in effect or in all."""
+    return parameters.edition == SAMPLE or source.drawn_only
+
+
+def part_of(source: Source, parameters: Parameters, root: Path, *, timeout: float) -> Copy | None:
+    """The mirror's part of an archive that is drawn around it; None where there is none."""
+    if parameters.edition == SAMPLE or source.completed is None or not parameters.mirror:
+        return None
+    return find_copy(source, parameters.mirror, root, timeout=timeout)
 
 
 def locations_of(source: Source, copy: Copy | None, root: Path) -> tuple[str, ...]:
@@ -86,9 +99,7 @@ def bring(
         citation=source.citation, non_commercial=source.non_commercial,
         address=source.addresses[0] if source.addresses else "none published",
     )  # fmt: skip
-    wanted = Wanted(name=source.file, digest=source.digest, bytes=source.bytes)
-    if copy:
-        wanted = Wanted(name=copy.file, digest=copy.digest, bytes=copy.bytes)
+    wanted = wanted_of(source, copy)
     target = output / wanted.name
     places = locations_of(source, copy, root)
     if not places:
@@ -100,6 +111,13 @@ def bring(
             non_commercial=copy.non_commercial,
         )  # fmt: skip
     return target, terms
+
+
+def wanted_of(source: Source, copy: Copy | None) -> Wanted:
+    """The file to fetch: the source's own, or a mirror's copy by the digest of its manifest."""
+    if copy:
+        return Wanted(name=copy.file, digest=copy.digest, bytes=copy.bytes)
+    return Wanted(name=source.file, digest=source.digest, bytes=source.bytes)
 
 
 def terms_of(source: Source, copy: Copy | None) -> tuple[str, bool]:
@@ -169,14 +187,6 @@ def _drawn(job: Job, source: Source) -> tuple[Terms, dict[str, Any]]:
         generate(generator, settings, Path(aside))
         with serving(Path(aside) / "served") as base:
             return terms, _behind(job, Path(aside) / source.file, base)
-
-
-def _part(job: Job, source: Source) -> Copy | None:
-    """The mirror's part of an archive that is drawn around it; None where there is none."""
-    mirror = job.parameters.mirror
-    if job.parameters.edition == SAMPLE or source.completed is None or not mirror:
-        return None
-    return find_copy(source, mirror, job.workspace.root, timeout=job.block.timeout)
 
 
 def _completed(job: Job, source: Source, part: Copy) -> tuple[Terms, dict[str, Any]]:

@@ -7,7 +7,6 @@ the part of another file is never continued. The file is moved to its place only
 import contextlib
 import errno
 import hashlib
-import json
 import os
 import shutil
 import sys
@@ -24,6 +23,7 @@ from tqdm import tqdm
 
 from tasks.mirrors import is_web, local
 from tasks.sources import MIB, Digest, check
+from tasks.versions import Version
 
 CHUNK = MIB
 PROGRESS = MIB
@@ -32,6 +32,8 @@ SLOWEST = 1000
 """Bytes a second, as a mean over the time limit, below which a server counts as silent."""
 HELPED_BY_WAITING = frozenset({408, 425, 429, 500, 502, 503, 504})
 """HTTP statuses after which the same request may succeed."""
+SEEN = ".seen"
+"""Ending of the note that stays of a whole download: which version of the file its place had."""
 RESERVE = 16 * MIB
 """Free disk to leave untouched."""
 
@@ -94,7 +96,7 @@ def fetch(
                 print(f"{wanted.name} not from {location}: {error}", file=sys.stderr)
                 continue
             shutil.move(part, target)
-            _forget(part)
+            _note(part).replace(seen_note(wanted, location, downloads))  # what freshness compares with
             return digest
     message = f"{wanted.name} could not be fetched:\n" + "\n".join(f"  {each}" for each in failures)
     for kind in (ValueError, ConnectionError):  # wrong bytes first; a flow retries what only the network did
@@ -132,6 +134,48 @@ def new_client(timeout: float, **settings: Any) -> httpx.Client:
     return httpx.Client(timeout=timeout, follow_redirects=True, mounts=direct, **settings)
 
 
+def version_at(location: str, *, root: Path, timeout: float) -> Version:
+    """The version of a file that a place holds now; of a server only the head of its answer is read.
+
+    OSError, which names the place, where it does not answer or refuses.
+    """
+    if not is_web(location):
+        return Version.of_file(local(location, root))
+    try:
+        with (
+            new_client(timeout) as client,
+            client.stream("GET", location, headers={"Accept-Encoding": "identity"}) as response,
+        ):
+            _refuse_status(response)
+            return Version.of_answer(response, _span(response)[1])
+    except (httpx.HTTPError, httpx.InvalidURL, RefusedError, _PassingError) as error:
+        raise ConnectionError(f"{location}: {str(error) or type(error).__name__}") from None
+
+
+def first_mib_at(location: str, *, root: Path, timeout: float) -> bytes:
+    """The first 2^20 bytes of a file, from a place as `version_at` takes it."""
+    if not is_web(location):
+        with local(location, root).open("rb") as file:
+            return file.read(MIB)
+    headers = {"Accept-Encoding": "identity", "Range": f"bytes=0-{MIB - 1}"}
+    head = bytearray()
+    try:
+        with new_client(timeout) as client, client.stream("GET", location, headers=headers) as response:
+            _refuse_status(response)
+            for chunk in response.iter_raw():  # a server may ignore the range
+                head += chunk
+                if len(head) >= MIB:
+                    break
+    except httpx.HTTPError as error:
+        raise ConnectionError(f"{location}: {str(error) or type(error).__name__}") from None
+    return bytes(head[:MIB])
+
+
+def seen_note(wanted: Wanted, location: str, downloads: Path) -> Path:
+    """Where the version is noted that the last whole download from `location` brought."""
+    return wanted.part(location, downloads).with_suffix(SEEN)
+
+
 def _from_disk(wanted: Wanted, path: Path, part: Path) -> str:
     if not path.is_file():
         raise FileNotFoundError("there is no such file")
@@ -144,6 +188,7 @@ def _from_disk(wanted: Wanted, path: Path, part: Path) -> str:
         part.open("wb") as file,
         transfer_bar(wanted.name, size) as bar,
     ):
+        _write_note(part, str(path), Version.of_file(path))
         while chunk := source.read(CHUNK):
             file.write(chunk)
             bar.update(len(chunk))
@@ -198,17 +243,17 @@ def _attempt(wanted: Wanted, address: str, part: Path, *, client: httpx.Client, 
     headers = {"Accept-Encoding": "identity"}  # a range counts the bytes as published
     if have:
         headers["Range"] = f"bytes={have}-"
-        if note["validator"]:
-            headers["If-Range"] = note["validator"]
+        if note.validator:
+            headers["If-Range"] = note.validator
     with client.stream("GET", address, headers=headers) as response:
         if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE and have:
-            if have == note["total"]:  # stopped between the last byte and the move
+            if have == note.total:  # stopped between the last byte and the move
                 return
             _forget(part)
             raise _PassingError("the server has another file than the part was fetched from; starting again")
         _refuse_status(response)
         start, total = _span(response)
-        if response.status_code == httpx.codes.PARTIAL_CONTENT and (start != have or total != note["total"]):
+        if response.status_code == httpx.codes.PARTIAL_CONTENT and (start != have or total != note.total):
             _forget(part)
             raise _PassingError("the server answered with another range than asked for; starting again")
         _refuse_size(wanted, total)
@@ -218,7 +263,7 @@ def _attempt(wanted: Wanted, address: str, part: Path, *, client: httpx.Client, 
         if not start:
             # the old part goes before the new note comes, so that they never belong to different files
             part.unlink(missing_ok=True)
-            _write_note(part, address, response, total)
+            _write_note(part, address, Version.of_answer(response, total))
         with _naming_disk(wanted, part), part.open("ab") as file:
             _pour(response, file, wanted.name, start, size, timeout)
         if total is not None and _size(part) != total:
@@ -278,21 +323,15 @@ def _checked(wanted: Wanted, part: Path) -> str:
         raise
 
 
-def _continuable(part: Path) -> tuple[int, dict[str, Any]]:
-    """Bytes to continue from and what is known of the file that they come from; 0 where that is unclear."""
-    try:
-        note = json.loads(_note(part).read_text())
-        return _size(part), {"validator": note["validator"], "total": note["total"]}
-    except (OSError, ValueError, KeyError, TypeError):
-        return 0, {"validator": "", "total": None}
+def _continuable(part: Path) -> tuple[int, Version]:
+    """Bytes to continue from and the version that they come from; 0 where that is unclear."""
+    version = Version.read(_note(part))
+    return (_size(part), version) if version else (0, Version())
 
 
-def _write_note(part: Path, address: str, response: httpx.Response, total: int | None) -> None:
-    etag = response.headers.get("ETag", "")
-    # a weak tag does not promise equal bytes, and servers ignore it in If-Range (RFC 9110, 13.1.5)
-    validator = response.headers.get("Last-Modified", "") if not etag or etag.startswith("W/") else etag
+def _write_note(part: Path, location: str, version: Version) -> None:
     fresh = _note(part).with_suffix(".new")
-    fresh.write_text(json.dumps({"address": address, "validator": validator, "total": total}))
+    version.write(fresh, location)
     fresh.replace(_note(part))
 
 

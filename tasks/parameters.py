@@ -2,11 +2,14 @@
 
 import difflib
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
+from zoneinfo import ZoneInfo
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from cronsim import CronSim, CronSimError
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from recipes.recipe import Recipe, find_recipe, recipe_names
 
@@ -62,6 +65,43 @@ class SplitBlock(BaseModel, frozen=True, extra="forbid", strict=True, use_attrib
         return self
 
 
+class Schedule(BaseModel, frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True):
+    """When an application is run unattended. Nothing that DVC tracks: another hour makes no stage stale."""
+
+    cron: str | None = "0 2 * * *"
+    """Minute, hour, day of the month, month, day of the week; empty for runs on demand only. Default: every
+    night, when nobody waits for the machine."""
+    timezone: str = "UTC"
+    """Where the clock of `cron` stands, as in the IANA data base (`Europe/Berlin`)."""
+    late_hours: float = Field(default=6.0, gt=0)
+    """Hours that a run may wait for its turn; then it is cancelled: a machine that was off shall not begin
+    the day with the work of the night, and the next night comes."""
+    time_limit_hours: float = Field(default=12.0, gt=0)
+    """Hours that a run may take; then it is ended with all its processes, so that it costs one night and no
+    more. A training that was ended goes on where it was at the next run."""
+
+    @field_validator("cron")
+    @classmethod
+    def _five_fields(cls, cron: str | None) -> str | None:
+        try:
+            if cron is not None:
+                CronSim(cron, datetime(2000, 1, 1))
+        except CronSimError as error:
+            raise ValueError(f"no cron expression: {error}; write five fields, such as '0 2 * * *'") from None
+        return cron
+
+    @field_validator("timezone")
+    @classmethod
+    def _known(cls, timezone: str) -> str:
+        try:
+            ZoneInfo(timezone)
+        except (ValueError, KeyError, OSError):  # a path that leads elsewhere, no such name, a folder
+            raise ValueError(
+                "no time zone of the IANA data base; write one such as 'Europe/Berlin'"
+            ) from None
+        return timezone
+
+
 class Application(BaseModel, frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True):
     """One entry below `applications`: a recipe, real paths, and one block of numbers per stage."""
 
@@ -85,6 +125,8 @@ class Application(BaseModel, frozen=True, extra="forbid", strict=True, use_attri
     fine_tune: Any
     evaluate: Any
     export: Any
+    schedule: Schedule = Schedule()
+    """What differs from the schedule of all applications."""
 
     def block(self, stage: str) -> Any:
         """The typed settings of one stage."""
@@ -107,6 +149,8 @@ class Parameters(BaseModel, frozen=True, extra="forbid", strict=True, use_attrib
     """Folder or address with a `MANIFEST.json` whose digests replace the sources' own; empty for none."""
     weights: dict[str, StartingWeights] = {}
     """Published starting weights by name."""
+    schedule: Schedule = Schedule()
+    """When applications are run unattended; an entry's own `schedule` replaces single values."""
     applications: dict[str, Any]
     """One entry per application."""
 
@@ -115,6 +159,12 @@ class Parameters(BaseModel, frozen=True, extra="forbid", strict=True, use_attrib
         if name not in self.applications:
             raise ValueError(f"params.yaml has no application {name!r}{nearest(name, self.applications)}")
         return read_application(name, self.applications[name])
+
+    def schedule_of(self, name: str) -> Schedule:
+        """The schedule in effect for one application. ValueError as for `application`."""
+        entry, _ = self.application(name)
+        own = {key: getattr(entry.schedule, key) for key in entry.schedule.model_fields_set}
+        return self.schedule.model_copy(update=own)
 
 
 def nearest(name: str, valid: Mapping[str, Any] | list[str] | tuple[str, ...]) -> str:

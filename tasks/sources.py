@@ -65,7 +65,10 @@ class Source(BaseModel, frozen=True, extra="forbid", strict=True, use_attribute_
     bytes: int | None = Field(default=None, gt=0)
     """Size of the file: to check free disk before, and part of the check by `md5_first_mib`."""
     digest: Digest | None = None
-    """How to know the file."""
+    """How to know the file: it pins the source, other bytes at its addresses are an error."""
+    follow: bool = False
+    """In the place of a digest: whatever stands at the addresses is the source. A scheduled run looks whether
+    it has changed, and fetches it anew."""
     more: Annotated[tuple[Further, ...], Field(strict=False)] = ()
     """Further files that belong to it; all are stored side by side and read as one."""
     login: str = ""
@@ -95,8 +98,14 @@ class Source(BaseModel, frozen=True, extra="forbid", strict=True, use_attribute_
         for address in self.addresses:
             if not address.startswith(("http://", "https://", "file://")):
                 raise ValueError(f"addresses: {address!r} must begin with http://, https:// or file://")
-        if self.addresses and self.digest is None:
-            raise ValueError("addresses need a digest: sha256, sha256_prefix, md5 or md5_first_mib")
+        if self.follow and not (self.addresses and self.kind == "archive"):
+            raise ValueError("follow: true needs addresses, and the kind archive")
+        if self.follow and (self.digest or any(each.digest for each in self.more)):
+            raise ValueError("a digest pins the source and follow: true does not; give one of the two")
+        if self.addresses and self.digest is None and not self.follow:
+            raise ValueError(
+                "addresses need a digest (sha256, sha256_prefix, md5 or md5_first_mib), or follow: true"
+            )
         if self.digest and self.digest.md5_first_mib and self.bytes is None:
             raise ValueError("md5_first_mib knows only the first MiB, so bytes must be given as well")
         if self.generated is not None and not isinstance(self.generated.get("generator"), str):
@@ -177,21 +186,32 @@ def first_mib_of(path: Path) -> str:
 
 
 def check(path: Path, name: str, digest: Digest | None, size: int | None) -> str:
-    """The file's sha256, after it was held to `digest`; ValueError names expected and got otherwise.
+    """The file's sha256, after it was held to `digest`; ValueError names expected and got otherwise."""
+    found = sha256_of(path)
+    other = difference(path, digest, size, sha256=found)
+    if other is not None:
+        kind, expected, got = other
+        raise ValueError(f"{name} is not the published file: {kind} expected {expected}, got {got}")
+    return found
+
+
+def difference(
+    path: Path, digest: Digest | None, size: int | None, *, sha256: str
+) -> tuple[str, str | int, str | int] | None:
+    """What tells a file of that sha256 from the pinned one: kind, expected and measured; None for nothing.
 
     `size` counts only with `md5_first_mib`, which does not see the rest of the file.
     """
-    found = sha256_of(path)
     if digest is None:
-        return found
+        return None
     tests: list[tuple[str, str | int | None, Callable[[], str | int]]] = [
-        ("sha256", digest.sha256, lambda: found),
-        ("sha256_prefix", digest.sha256_prefix, lambda: found[: len(digest.sha256_prefix or "")]),
+        ("sha256", digest.sha256, lambda: sha256),
+        ("sha256_prefix", digest.sha256_prefix, lambda: sha256[: len(digest.sha256_prefix or "")]),
         ("md5", digest.md5, lambda: md5_of(path)),
         ("md5_first_mib", digest.md5_first_mib, lambda: first_mib_of(path)),
         ("bytes", size if digest.md5_first_mib else None, lambda: path.stat().st_size),
     ]
     for kind, expected, measure in tests:
         if expected is not None and expected != (got := measure()):
-            raise ValueError(f"{name} is not the published file: {kind} expected {expected}, got {got}")
-    return found
+            return kind, expected, got
+    return None
