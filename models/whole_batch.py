@@ -75,8 +75,8 @@ class WholeBatch(TorchFunctionMode):
 
     def draw(self, func: Callable[..., Tensor], *shape: Any, **options: Any) -> Tensor:
         """`torch.rand` and `torch.randn`."""
-        size = shape[0] if isinstance(shape[0], Sequence) else shape
-        if not len(size) or size[0] != self.count:
+        size = shape[0] if shape and isinstance(shape[0], Sequence) else shape
+        if not size or size[0] != self.count:
             return func(*shape, **options)
         return func(self.rows, *size[1:], **options)[self.mine]
 
