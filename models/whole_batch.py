@@ -75,8 +75,8 @@ class WholeBatch(TorchFunctionMode):
 
     def draw(self, func: Callable[..., Tensor], *shape: Any, **options: Any) -> Tensor:
         """`torch.rand` and `torch.randn`."""
-        size = shape[0] if isinstance(shape[0], Sequence) else shape
-        if not len(size) or size[0] != self.count:
+        size = shape[0] if shape and isinstance(shape[0], Sequence) else shape
+        if not size or size[0] != self.count:
             return func(*shape, **options)
         return func(self.rows, *size[1:], **options)[self.mine]
 
@@ -94,14 +94,14 @@ class WholeBatch(TorchFunctionMode):
         self, x: Tensor, mean: Tensor | None, variance: Tensor | None, weight: Tensor | None = None,
         bias: Tensor | None = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
     ) -> Tensor:  # fmt: skip
-        """`torch.nn.functional.batch_norm` (N, C, ...); computed in float32. Its kernels for several
+        """`torch.nn.functional.batch_norm` (N, C, ...); computed in float32 at least. Its kernels for several
         processes (SyncBatchNorm) are for accelerators only."""
         if not training:
             return F.batch_norm(x, mean, variance, weight, bias, training, momentum, eps)
-        seen = x.float()
+        seen = x.to(torch.promote_types(x.dtype, torch.float32))
         own = torch.var_mean(seen, [0, *range(2, x.dim())], correction=0)
         count = torch.full_like(own[0][:1], seen.numel() / seen.shape[1])
-        place = self.place.to(x.device)[:, None]
+        place = self.place.to(count)[:, None]
         parts = _Sum.apply(place * torch.cat([*own, count]), self.sum_up)  # (processes, 2 * C + 1)
         variances, means, counts = parts.split([len(own[0]), len(own[0]), 1], dim=1)
         total = counts.sum()

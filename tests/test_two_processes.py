@@ -1,4 +1,4 @@
-"""The real stage of other recipes in two processes: rows of a table, a carried state, two networks in turns."""
+"""The real stage of other recipes in two processes: ratings, a carried state, two networks in turns."""
 
 from pathlib import Path
 from typing import Any

@@ -23,6 +23,8 @@ from models.metrics import Average, Whole
 from models.objective import Supervised
 from models.phases import Phase, constant
 from models.processes import ALONE, World
+from models.vision.classifier import build_classifier
+from models.vision.settings import NetworkSettings
 from models.vision.unet import VOID, MaskLoss, build_unet, pixel_accuracy
 from models.vision.unet_settings import UNetSettings
 from tests.models.test_fit import Grouped
@@ -66,6 +68,15 @@ def pictures() -> Problem:
     spread = Whole(lambda outputs, targets: float(outputs.std() + targets.float().std()))
     mean = Average(lambda outputs, targets: outputs[:, 0])
     return [phase(net, epochs=2, metrics={"spread": spread, "mean": mean})], same(Tensors(images, classes))
+
+
+def double() -> Problem:
+    """A residual network, which blows up the rounding errors of float32, in double precision."""
+    draw = torch.Generator().manual_seed(0)
+    images, classes = torch.rand(90, 1, 16, 16, generator=draw).double(), torch.arange(90) % 10
+    settings = NetworkSettings(name="resnet", widths=(4, 8))
+    net = build_classifier(settings, classes=10, channels=1, mean=[0.5], std=[0.3]).double()
+    return [phase(net, rates=(1e-2,) * len(net.parameter_groups()))], same(Tensors(images, classes))
 
 
 def language() -> Problem:
@@ -135,7 +146,17 @@ def documents() -> Problem:
 
 PROBLEMS: dict[str, Callable[[], Problem]] = {
     each.__name__: each
-    for each in (classification, a_row_too_few, pictures, masks, language, documents, clamped, penalised)
+    for each in (
+        classification,
+        a_row_too_few,
+        pictures,
+        double,
+        masks,
+        language,
+        documents,
+        clamped,
+        penalised,
+    )
 }
 
 
@@ -201,6 +222,19 @@ def near(rows: Any) -> Any:
 @pytest.mark.parametrize("problem", PROBLEMS)
 def test_two_processes_have_the_metrics_of_one(problem: str, alone: dict[str, Any], ranks: list[Any]) -> None:
     assert list(ranks[0]["trained"][problem]["rows"]) == near(alone[problem]["rows"])
+
+
+def test_in_double_precision_the_weights_are_those_of_one(alone: dict[str, Any], ranks: list[Any]) -> None:
+    ours, theirs = (
+        np.concatenate(list(map(numbers, each["double"]["weights"][0])))
+        for each in (ranks[0]["trained"], alone)
+    )
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6)
+
+
+def numbers(content: bytes) -> Any:
+    """A tensor of double precision from its bytes; a count of batches is one as well."""
+    return np.frombuffer(content, np.float64)
 
 
 @pytest.mark.parametrize("problem", PROBLEMS)

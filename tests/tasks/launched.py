@@ -1,6 +1,7 @@
 """A training of several processes that tests start, look at and stop: the real stage on drawn shapes."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ from tasks.workspace import Workspace, checkout
 from tests import pictures
 from tests.scratch import make_project
 
-LIMIT = 120
+LIMIT = 240
 """Seconds after which a test gives up waiting."""
 
 
@@ -46,8 +47,11 @@ def train(workspace: Workspace, *command: str, **changes: str) -> subprocess.Com
 class Running:
     """A training under way, and the processes that it started."""
 
-    def __init__(self, process: "subprocess.Popen[str]", started: list[psutil.Process]) -> None:
-        self.process, self.started = process, started
+    def __init__(self, process: "subprocess.Popen[bytes]", said: Path) -> None:
+        self.process, self.said = process, said
+        started = psutil.Process(process.pid).children(recursive=True)
+        self.started = [each for each in started if "tasks.launch" in each.cmdline()]
+        """Torchrun and the ranks."""
 
     def rank(self, number: int) -> psutil.Process:
         """The process of that rank."""
@@ -55,31 +59,30 @@ class Running:
 
     def end(self) -> tuple[int, str]:
         """Wait for the end of it all: exit status and stderr. Fails where a process is left."""
-        _, said = self.process.communicate(timeout=LIMIT)
+        self.process.wait(LIMIT)
         _, left = psutil.wait_procs(self.started, timeout=LIMIT)
         assert not left
-        return self.process.returncode, said
+        return self.process.returncode, self.said.read_text()
 
 
 @contextmanager
 def running(workspace: Workspace, *command: str) -> Iterator[Running]:
     """The same in the background, from the first stored state on."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", *(command or ("tasks", "fine_tune", "shapes"))], cwd=workspace.root,
-        env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
-    )  # fmt: skip
+    folder, said = workspace.state / "checkpoints" / "shapes", workspace.root.parent / "stderr.txt"
+    before = stored(folder)
+    with said.open("wb") as stderr:  # no pipe, which a server that a flow starts would keep open
+        process = subprocess.Popen(
+            [sys.executable, "-m", *(command or ("tasks", "fine_tune", "shapes"))], cwd=workspace.root,
+            env=environment(), stdout=subprocess.DEVNULL, stderr=stderr, start_new_session=True,
+        )  # fmt: skip
     try:
-        folder = workspace.state / "checkpoints" / "shapes"
-        before = stored(folder)
         wait_for(lambda: stored(folder) != before or process.poll() is not None)
-        assert process.poll() is None, process.communicate()[1]
-        started = psutil.Process(process.pid).children(recursive=True)
-        yield Running(process, [each for each in started if "tasks.launch" in each.cmdline()])
+        assert process.poll() is None, said.read_text()
+        yield Running(process, said)
     finally:
         if process.poll() is None:
-            process.kill()
-            process.communicate()
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def stored(folder: Path) -> list[int]:

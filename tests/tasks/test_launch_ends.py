@@ -62,7 +62,7 @@ def test_no_rank_outlives_torchrun(workspace: Workspace) -> None:
 
 
 def test_another_number_of_processes_goes_on(tmp_path: Path) -> None:
-    workspace = prepared(tmp_path, phases=[{"epochs": 60, "rates": [0.001]}], save_every=0.01)
+    workspace = prepared(tmp_path, phases=[{"epochs": 30, "rates": [0.001]}], save_every=0.01)
     with running(workspace) as training:
         training.rank(1).kill()
         training.end()
@@ -70,4 +70,4 @@ def test_another_number_of_processes_goes_on(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "continuing an unfinished training" in done.stdout
     history = pq.read_table(workspace.folder("shapes", "fine_tune") / "history.parquet")
-    assert history["epoch"].to_pylist() == list(range(1, 61))
+    assert history["epoch"].to_pylist() == list(range(1, 31))
