@@ -37,7 +37,7 @@ class Row:
 
     run_id: str
     parent: str
-    """Id of the run whose weights it evaluates with other parameters; empty for a pass of its own."""
+    """Id of the run that it is a child of, such as the pass that it evaluates with other parameters."""
     started: int
     """In milliseconds since 1970."""
     status: str

@@ -31,7 +31,7 @@ def _table(found: Comparison) -> str:
         ("status", [row.status for row in found.rows]),
     ]
     if any(row.parent for row in found.rows):
-        lines.append(("evaluates", [names.get(row.parent, row.parent[:8]) for row in found.rows]))
+        lines.append(("child of", [names.get(row.parent, row.parent[:8]) for row in found.rows]))
     lines += [
         ("commit", [row.commit for row in found.rows]),
         ("data", [row.data[:8] for row in found.rows]),

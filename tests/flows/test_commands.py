@@ -39,7 +39,10 @@ def test_list_and_explain(project: Path) -> None:
 
 
 def test_unknown_names_get_the_nearest(project: Path) -> None:
-    for arguments in (["flows", "explain", "mien"], ["tasks", "clean", "mien"], ["tasks", "claen", "mine"]):
+    for arguments in (
+        ["flows", "explain", "mien"], ["flows", "compare", "mien"],
+        ["tasks", "clean", "mien"], ["tasks", "claen", "mine"],
+    ):  # fmt: skip
         done = command(project, *arguments, check=False)
         assert done.returncode == 1
         assert "did you mean" in done.stderr

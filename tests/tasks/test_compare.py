@@ -121,7 +121,7 @@ def test_people_read_a_table(root: Path, found: Comparison) -> None:
     known = {name: run_id[:8] for name, run_id in ids(root).items()}
     lines = [line.split() for line in as_text(found).splitlines()]
     assert ["run", known["child"], known[SECOND], known[FIRST]] in lines
-    assert ["evaluates", known[SECOND]] in lines
+    assert ["child", "of", known[SECOND]] in lines
     assert ["fine_tune.rates.head", "0.25", "0.25", "0.1"] in lines
     assert ["valid.error_rate", "(lower", "is", "better)", "0.75", "0.25*", "0.5"] in lines
     assert ["a.png", "cat", "cat", "dog", "0.2", "1.6"] in lines
