@@ -17,6 +17,7 @@ from typing import Any
 
 import optuna
 import pytest
+from filelock import FileLock
 from optuna.trial import TrialState
 
 from models.checkpoint import Position
@@ -299,11 +300,13 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], seco
 
 def in_training(root: Path, place: int) -> bool:
     """Whether the trial of that place has trained for some epochs and is not done."""
-    store = root / ".practicum" / "sweeps" / "optuna.db"
-    if not store.exists():
+    folder = root / ".practicum" / "sweeps"
+    if not (folder / "optuna.db").exists():
         return False
-    for summary in optuna.get_all_study_summaries(f"sqlite:///{store}"):
-        for trial in in_place(optuna.load_study(study_name=summary.study_name, storage=f"sqlite:///{store}")):
+    with FileLock(folder / ".lock"):  # whoever opens a store makes its tables
+        storage = optuna.storages.RDBStorage(f"sqlite:///{folder / 'optuna.db'}")
+    for name in optuna.get_all_study_names(storage):
+        for trial in in_place(optuna.load_study(study_name=name, storage=storage)):
             if trial.user_attrs["place"] == place and len(trial.intermediate_values) > 3:
                 return trial.state == TrialState.RUNNING
     return False
