@@ -85,6 +85,8 @@ def checked(applications: list[str] | None, workers: int | None) -> tuple[Parame
     """The parameters, and the names asked for. ValueError names a wrong name, entry or number."""
     parameters = load_parameters(Path.cwd() / "params.yaml")
     names = list(dict.fromkeys(applications or parameters.applications))
+    if not names:
+        raise ValueError("params.yaml has no applications")
     for name in names:
         parameters.application(name)
     if workers is not None and workers < 1:

@@ -65,8 +65,11 @@ def cluster(address: str, count: int | None) -> Iterator[Workers]:
 
     logging.getLogger("distributed").setLevel(logging.ERROR)  # it tells of every connection
     own = {
-        "n_workers": count, "threads_per_worker": 1, "dashboard_address": None, "silence_logs": False,
-    }  # fmt: skip
+        "n_workers": count,
+        "threads_per_worker": 1,
+        "dashboard_address": None,
+        "silence_logs": logging.ERROR,
+    }
     local = address == "local"
     before = set(_descendants())
     runner: Any = DaskTaskRunner(cluster_kwargs=own) if local else DaskTaskRunner(address=address)
