@@ -20,7 +20,7 @@ LEASE = 12.0
 """Seconds; the server is on SQLite and on a machine that does other work."""
 EPOCHS = 25
 """Enough to be killed in the middle."""
-PATIENCE = 120.0
+PATIENCE = 240.0
 """Seconds until a wait is a failure; all of them end much earlier."""
 STAGES = ("download", "clean", "split", "fine_tune", "evaluate", "export")
 
