@@ -6,25 +6,27 @@ the server misses: an automation of its own, which needs no process of ours.
 
 from datetime import timedelta
 
-from prefect.automations import Automation
+from prefect.automations import AutomationCore
 from prefect.client.schemas.objects import StateType
-from prefect.events import EventTrigger, Posture
 from prefect.events.actions import ChangeFlowRunState
+from prefect.events.schemas.automations import EventTrigger, Posture
 
 from flows.claims import ALIVE, lease_seconds
 
 NAME = "practicum: schedule dead runs again"
+RESCHEDULED = "Rescheduled"
+"""Name of the state that a dead run is given."""
 SHORTEST = 10.0
 """Seconds: Prefect waits for a missing event no less."""
 
 
-def schedule_dead_runs_again() -> Automation:
-    """Make or renew the automation on the server that PREFECT_API_URL names.
+def schedule_again() -> AutomationCore:
+    """The automation, for a server's own list.
 
     It concerns runs of deployments only: nobody would start another one again. It waits for the length of a
-    lease, ten seconds at least.
+    lease, ten seconds at least. ValueError as of `lease_seconds`.
     """
-    wanted = Automation(
+    return AutomationCore(
         name=NAME,
         description="A run that gave no sign of life for a whole lease is Scheduled again for any worker.",
         trigger=EventTrigger(
@@ -39,14 +41,7 @@ def schedule_dead_runs_again() -> Automation:
         ),
         actions=[
             ChangeFlowRunState(
-                state=StateType.SCHEDULED, name="Rescheduled", message="its worker gave no sign of life"
+                state=StateType.SCHEDULED, name=RESCHEDULED, message="its worker gave no sign of life"
             )
         ],
     )
-    try:
-        found = Automation.read(name=NAME)
-    except ValueError:
-        return wanted.create()
-    wanted.id = found.id
-    wanted.update()
-    return wanted

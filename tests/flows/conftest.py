@@ -13,6 +13,7 @@ from PIL import Image
 
 from tasks.tracking import open_store
 from tasks.workspace import checkout
+from tests.machines import EPOCHS, Machines, Server
 from tests.scratch import make_project
 
 BLOCKS: dict[str, Any] = {
@@ -95,3 +96,31 @@ def command(
     )  # fmt: skip
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A Prefect server that stays for all tests of a file."""
+    running = Server(tmp_path_factory.mktemp("prefect"))
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="module")
+def course(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A committed project, with the pictures beside it as on a disk that all machines have."""
+    place = tmp_path_factory.mktemp("course")
+    draw_pictures(place / "pictures")
+    mine = entry(source=str(place / "pictures"))
+    mine["fine_tune"] = {**mine["fine_tune"], "phases": [{"epochs": EPOCHS, "rates": [0.01]}]}
+    parameters = {"edition": "sample", "mirror": "", "weights": {}, "applications": {"mine": mine}}
+    return make_project(place / "project", parameters)
+
+
+@pytest.fixture
+def machines(tmp_path: Path, course: Path, server: Server) -> Iterator[Machines]:
+    """Two clones; whatever still runs in them at the end is killed."""
+    made = Machines(tmp_path, course, server)
+    yield made
+    made.end()
