@@ -53,9 +53,9 @@ def summarised(application: str, root: Path) -> Iterator[Account]:
 
 
 def key_of(application: str) -> str:
-    """Key of the artifact: Prefect takes small letters, digits and dashes only."""
+    """Key of the artifact: Prefect takes small letters, digits and dashes only; another name, another key."""
     plain = re.sub(r"[^a-z0-9]+", "-", application.lower()).strip("-")
-    if plain == application.replace("_", "-"):
+    if plain == application.replace("_", "-") and "-" not in application:
         return f"application-{plain}"
     return f"application-{plain}-{hashlib.sha256(application.encode()).hexdigest()[:8]}"
 

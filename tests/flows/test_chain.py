@@ -3,16 +3,20 @@
 import hashlib
 import os
 import shutil
+import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
 from tasks.pipeline import STAGE_NAMES
+from tests import pictures, servers
 from tests.flows.conftest import command, entry
+from tests.flows.published import archive, publish
 from tests.scratch import lock_entries, write_parameters
 
 STAGES = [f"{stage}@mine" for stage in STAGE_NAMES]
@@ -135,6 +139,75 @@ def test_the_command_fails_with_the_reason_and_without_a_traceback(project: Path
     done = command(project, "flows", "run", "mien", check=False)
     assert (done.returncode, "did you mean 'mine'" in done.stderr) == (1, True)
     assert not (project / "dvc.lock").exists()
+
+
+def artifact(key: str) -> str:
+    """The newest version of a summary."""
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        answer = client.request("GET", "/artifacts/{key}/latest", path_params={"key": key})
+        return str(answer.json()["data"])
+
+
+def test_a_followed_source_is_fetched_anew_and_only_what_follows_is_done(
+    project: Path, prefect_server: str
+) -> None:
+    from flows.chain import run_application
+
+    old, new = archive(project.parent / "old", each=16), archive(project.parent / "new", each=20)
+    nothing = dict.fromkeys(STAGES, "current")
+    with servers.running() as publisher:
+        publisher.answers["/it"] = servers.whole(old)
+        mine = publish(project, "followed", publisher.address("/it"), follow=True)
+        write_parameters(project, {**pictures.parameters(mine=mine), "edition": "full"})
+        assert run_application("mine", check_sources=True) == dict.fromkeys(STAGES, "ran")
+        assert run_application("mine", check_sources=True) == nothing
+
+        publisher.answers["/it"] = servers.whole(new)
+        assert run_application("mine") == nothing, "nobody asked"
+        assert run_application("mine", check_sources=True) == dict.fromkeys(STAGES, "ran")
+
+        publisher.answers["/it"] = servers.whole(new, tag=False)  # must be fetched to be known
+        lock = lock_entries(project)
+        state = run_application("mine", check_sources=True, return_state=True)
+        assert state.message == "mine: nothing to do: all 6 stages are current"
+        assert state.result() == nothing
+        assert lock_entries(project) == lock
+    assert "followed, fetched anew" in artifact("application-mine")
+
+
+def test_a_pinned_source_that_changed_fails_and_changes_nothing(project: Path, prefect_server: str) -> None:
+    from flows.chain import run_application
+
+    old, new = archive(project.parent / "old", each=16), archive(project.parent / "new", each=20)
+    was, now = (hashlib.sha256(content).hexdigest() for content in (old, new))
+    with servers.running() as publisher:
+        publisher.answers["/it"] = servers.whole(old)
+        mine = publish(project, "pinned", publisher.address("/it"), digest={"sha256": was})
+        write_parameters(project, {**pictures.parameters(mine=mine), "edition": "full"})
+        run_application("mine", check_sources=True)
+        before, lock = digests(project), lock_entries(project)
+        publisher.answers["/it"] = servers.whole(new)
+        state = run_application("mine", check_sources=True, return_state=True)
+    assert state.is_failed()
+    assert f"sha256 was {was}, is {now}" in state.message
+    assert (digests(project), lock_entries(project)) == (before, lock)
+    assert f"sha256 was {was}, is {now}" in artifact("application-mine")
+
+
+def test_the_time_limit_ends_a_run_and_what_it_has_started(project: Path, prefect_server: str) -> None:
+    from flows.chain import limited, run_application
+
+    state = run_application("mine", time_limit_hours=0.5 / 3600, return_state=True)
+    assert state.name == "TimedOut"
+    assert "`schedule.time_limit_hours`" in state.message
+    assert not [*(project / "artifacts").rglob("*.partial")]
+    assert "export@mine" not in lock_entries(project)
+
+    with pytest.raises(TimeoutError, match="time limit"), limited("mine", 1 / 3600):
+        subprocess.run(["sleep", "300"], check=True)
+    assert "sleep" not in {child.name() for child in psutil.Process().children(recursive=True)}
 
 
 def test_an_application_walks_first_what_it_starts_from(project: Path, prefect_server: str) -> None:
