@@ -3,11 +3,8 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,32 +12,20 @@ import httpx
 import psutil
 
 from tests.scratch import commit, git
+from tests.waiting import free_port, until
 
 LEASE = 12.0
 """Seconds; the server is on SQLite and on a machine that does other work."""
 EPOCHS = 25
 """Enough to be killed in the middle."""
-PATIENCE = 240.0
-"""Seconds until a wait is a failure; all of them end much earlier."""
 STAGES = ("download", "clean", "split", "fine_tune", "evaluate", "export")
-
-
-def until(found: Callable[[], Any], what: str) -> Any:
-    """What `found` answers, as soon as it is true."""
-    end = time.monotonic() + PATIENCE
-    while not (answer := found()):
-        assert time.monotonic() < end, f"waited in vain for {what}"
-        time.sleep(0.1)
-    return answer
 
 
 class Server:
     """A Prefect server in a process of its own, which can be stopped and started."""
 
     def __init__(self, home: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.api = f"http://127.0.0.1:{self.port}/api"
         self.home = home
 

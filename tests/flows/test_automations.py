@@ -14,8 +14,9 @@ import pytest
 from tests import prefect_server, servers
 from tests.flows.conftest import command, entry
 from tests.flows.published import archive, publish
-from tests.prefect_server import Server, started, until
+from tests.prefect_server import Server, started
 from tests.scratch import write_parameters
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module")

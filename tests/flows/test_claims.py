@@ -9,8 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.machines import PATIENCE, Machines, Server, until
+from tests.machines import Machines, Server
 from tests.scratch import lock_entries
+from tests.waiting import PATIENCE_SECONDS, until
 
 
 def test_a_holder_that_loses_its_claim_stops(machines: Machines, server: Server) -> None:
@@ -18,7 +19,7 @@ def test_a_holder_that_loses_its_claim_stops(machines: Machines, server: Server)
     until(lambda: machines.in_training("a"), "a training")
     [claim] = server.claims()
     httpx.delete(f"{server.api}/variables/{claim['id']}").raise_for_status()
-    assert process.wait(PATIENCE) == 1
+    assert process.wait(PATIENCE_SECONDS) == 1
     text = machines.log("a").read_text()
     assert "run mine: claim-mine is lost: somebody else took the application over" in text
     assert "Traceback" not in text

@@ -7,8 +7,9 @@ from pathlib import Path
 import httpx
 
 from tasks.pipeline import STAGE_NAMES
-from tests.machines import Machines, Server, environment, until
+from tests.machines import Machines, Server, environment
 from tests.scratch import lock_entries
+from tests.waiting import until
 
 
 def test_a_run_of_a_deployment_goes_on_at_another_worker(machines: Machines, server: Server) -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from tasks.pipeline import STAGE_NAMES
-from tests.machines import EPOCHS, PATIENCE, Machines, Server, until
+from tests.machines import EPOCHS, Machines, Server
 from tests.scratch import lock_entries
+from tests.waiting import PATIENCE_SECONDS, until
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +16,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, course: Path, server: 
     """Two clones in which the same application was started at once."""
     made = Machines(tmp_path_factory.mktemp("undisturbed"), course, server)
     both = [made.start(name, "flows", "run", "mine") for name in ("a", "b")]
-    assert [process.wait(PATIENCE) for process in both] == [0, 0], made.log("a").read_text()
+    assert [process.wait(PATIENCE_SECONDS) for process in both] == [0, 0], made.log("a").read_text()
     yield made
     made.end()
 
@@ -45,7 +46,7 @@ def test_the_work_of_a_killed_worker_is_taken_over(
     machines.kill(working.pop(first))
     [(other, second)] = working.items()
 
-    assert second.wait(PATIENCE) == 0, machines.log(other).read_text()
+    assert second.wait(PATIENCE_SECONDS) == 0, machines.log(other).read_text()
     assert machines.said(other, "is dead; taking over")
     assert machines.said(other, "split@mine: restored")
     assert machines.said(other, "fine_tune@mine: ran")

@@ -13,8 +13,9 @@ import yaml
 
 from tests import prefect_server
 from tests.flows.conftest import command, entry
-from tests.prefect_server import Server, started, until
+from tests.prefect_server import Server, started
 from tests.scratch import write_parameters
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module")

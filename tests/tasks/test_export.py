@@ -4,7 +4,6 @@ import base64
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import textwrap
@@ -28,6 +27,7 @@ from models.settings import ExportSettings
 from tasks.export import folder_digest, load_model
 from tasks.workspace import Workspace, checkout
 from tests import colours
+from tests.waiting import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = [
@@ -119,9 +119,7 @@ def test_the_model_loads_and_answers_from_an_empty_folder(
 @pytest.fixture(scope="module")
 def server(alone: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """`mlflow models serve` on a free loopback port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [
         "models",
         "serve",

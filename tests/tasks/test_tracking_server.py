@@ -24,7 +24,8 @@ from tests import pictures
 from tests.flows.conftest import command
 from tests.passes import PASS, PROCESSES, make_job, only_run, row, steps, store_of, train
 from tests.scratch import write_parameters
-from tests.tracking_servers import SECONDS, Postgres, Server, running, wait_until
+from tests.tracking_servers import SECONDS, Postgres, Server, running
+from tests.waiting import until
 
 EPOCHS = 12
 
@@ -150,9 +151,9 @@ def test_a_training_goes_on_without_its_server(project: Path, server: Server) ->
         training = subprocess.Popen(
             [sys.executable, "-m", "tasks", "fine_tune", "shapes"], cwd=project, stdout=log, stderr=log
         )
-    wait_until(lambda: len(recorded(project)) > 2, (project / "log.txt").read_text)
+    until(lambda: len(recorded(project)) > 2, (project / "log.txt").read_text)
     server.kill()
-    wait_until(lambda: bool(waiting(project)), (project / "log.txt").read_text)
+    until(lambda: bool(waiting(project)), (project / "log.txt").read_text)
     server.start()
     assert training.wait(SECONDS) == 0, (project / "log.txt").read_text()
     assert sent_all_but(project, 0)
@@ -208,7 +209,7 @@ def test_a_database_that_restarts_is_no_fault_of_the_run(
         postgres.start()
         for epoch in range(3, 9):  # the server's connections were cut: the first statements may fail
             tracker.epoch_ended(row(epoch))
-    wait_until(lambda: sent_all_but(tmp_path, 0))
+    until(lambda: sent_all_but(tmp_path, 0), "what was kept is sent")
     assert not list((tmp_path / ".practicum" / "unsent").glob("*.refused"))
     assert steps(tmp_path, "train_loss", "restart") == [*range(1, 9)]
     assert only_run(tmp_path, "restart").info.status == "FINISHED"
@@ -225,7 +226,7 @@ def test_an_evaluation_that_waited_does_not_replace_the_first(
     for _ in range(2):
         begin_evaluation(other, PASS, metrics={"valid": {"accuracy": 0.75}})
     postgres.start()
-    wait_until(lambda: sent_all_but(tmp_path, 0))
+    until(lambda: sent_all_but(tmp_path, 0), "what was kept is sent")
     store, run = store_of(tmp_path), only_run(tmp_path, "waited")
     assert run.data.metrics["valid.accuracy"] == 0.5
     (child,) = [each for each in store.runs(experiment="waited") if each.info.run_id != run.info.run_id]
@@ -295,7 +296,7 @@ def test_a_late_message_of_a_dead_process_does_not_open_a_finished_run(
     train(make_job(two, application="late"), (2, 3))
     ended = only_run(two, "late")
     assert waiting(one)
-    wait_until(lambda: sent_all_but(one, 0))
+    until(lambda: sent_all_but(one, 0), "what was kept is sent")
     late = only_run(two, "late")
     assert (late.info.status, late.info.end_time) == ("FINISHED", ended.info.end_time)
     assert late.data.tags == ended.data.tags
@@ -311,7 +312,7 @@ def test_a_bad_message_holds_nothing_up(
         tracker.outbox.post(tracker.message(tags={"text": "PostgreSQL holds no \0: an error of the server"}))
         tracker.epoch_ended(row(1))
         postgres.start()
-        wait_until(lambda: sent_all_but(tmp_path, 1))
+        until(lambda: sent_all_but(tmp_path, 1), "what was kept is sent")
         tracker.outbox.post(tracker.message(tags={"no/such:key?\n": "refused while the server is there"}))
         tracker.epoch_ended(row(2))
     assert steps(tmp_path, "train_loss", "refused") == [1, 2]
