@@ -61,6 +61,7 @@ def cluster(address: str, count: int | None) -> Iterator[Workers]:
     is left by an exception or Ctrl-C, those that run a member are restarted. OSError where no scheduler
     answers, ValueError where it has no worker.
     """
+    from distributed import Client
     from prefect_dask import DaskTaskRunner
 
     logging.getLogger("distributed").setLevel(logging.ERROR)  # it tells of every connection
@@ -91,8 +92,11 @@ def cluster(address: str, count: int | None) -> Iterator[Workers]:
                 stack.close()
                 _kill(started)
             else:
-                busy = [worker for worker, keys in client.processing().items() if keys]
-                client.restart_workers(busy, raise_for_error=False)
+                ours = set(client.futures)
+                busy = [worker for worker, keys in client.processing().items() if ours & set(keys)]
+                stack.close()  # or the scheduler would give the same tasks to the workers that come back
+                with Client(address) as other:
+                    other.restart_workers(busy, raise_for_error=False)
             raise
 
 

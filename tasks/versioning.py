@@ -204,7 +204,19 @@ def record(root: Path, name: str, before: Inputs) -> None:
 def _record(repo: Any, stage: Any) -> None:
     stage.save()
     stage.commit()
-    stage.dump(update_pipeline=False)
+    _write_lock_file(repo, stage)
+
+
+def _write_lock_file(repo: Any, stage: Any) -> None:
+    """Into a copy that becomes `dvc.lock` when whole: DVC writes in place, and a kill would leave half."""
+    from dvc.dvcfile import LOCK_FILE, Lockfile
+
+    final, copy = Path(repo.root_dir) / LOCK_FILE, Path(repo.tmp_dir) / LOCK_FILE
+    copy.unlink(missing_ok=True)
+    if final.exists():
+        shutil.copy(final, copy)
+    Lockfile(repo, str(copy)).dump(stage)
+    copy.replace(final)
 
 
 def _edited_since_start(root: Path, stage: Any) -> list[str]:

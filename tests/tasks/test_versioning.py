@@ -119,6 +119,27 @@ def test_the_lock_of_another_process_is_waited_for(project: Path) -> None:
     assert holder.wait() == 0
 
 
+def test_a_lock_file_that_is_broken_off_leaves_the_former_one(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dvc.dvcfile import Lockfile
+
+    walk(project, "clean@first")
+    before = (project / "dvc.lock").read_bytes()
+
+    def broken_off(lockfile: Any, _: Any) -> None:
+        Path(lockfile.path).write_text("")  # as DVC begins: in place
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Lockfile, "dump", broken_off)
+        with pytest.raises(KeyboardInterrupt):
+            walk(project, "split@first")
+    assert (project / "dvc.lock").read_bytes() == before
+    assert walk(project, "split@first")["split@first"] == "restored"  # the work itself was kept
+    assert list(lock_entries(project)) == ["download@first", "clean@first", "split@first"]
+
+
 def test_faults_are_named(project: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no stage 'export@frist'; did you mean 'export@first'"):
         versioning.plan(project, "export@frist")
