@@ -1,13 +1,13 @@
 """export: weights and evaluation -> a folder that runs anywhere: programs, an MLflow model, a card.
 
 The folder is an MLflow model as it lies: `mlflow models serve -m artifacts/APP/export --env-manager local`.
+Its `predictor.py` is the same for all; `code/` has the kind of input and the project's files that it needs.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import importlib
 import json
 import shutil
 import sys
@@ -24,6 +24,7 @@ from tasks.checkpoint import FACTS, WEIGHTS
 from tasks.evaluate import read_settings
 from tasks.fine_tune import write_json
 from tasks.pipeline import Job, Receipt
+from tasks.predictors import Predictor, find_kind, find_predictor
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -34,6 +35,11 @@ if TYPE_CHECKING:
 
 PROJECT = FOLDER.parent
 """The checkout whose code runs: bundled files are taken from it."""
+
+PREDICTORS = PROJECT / "tasks" / "predictors"
+
+ARTIFACTS = {"code": "code", "program": "program.pt2", "signature": "signature.json"}
+"""What `predictor.py` reads, by MLflow's name for it."""
 
 
 def run(job: Job) -> Receipt:
@@ -81,27 +87,15 @@ def run(job: Job) -> Receipt:
     return Receipt(rows=2, bytes=size, digest=folder_digest(job.output), numbers=found)
 
 
-def find_predictor(kind: str) -> ModuleType:
-    """The file of `tasks/predictors/` for that kind of input."""
-    return importlib.import_module(f"tasks.predictors.{kind}")
-
-
-def write_model(folder: Path, program: Program, settings: ExportSettings) -> ModuleType:
+def write_model(folder: Path, program: Program, settings: ExportSettings) -> Predictor:
     """Make `folder`, which holds the programs, an MLflow model with an example; returns its predictor.
 
     Nothing that is written holds a time, an identifier or an address, so equal programs give equal bytes.
     """
     from models.export import run_eager
 
-    predictor = find_predictor(program.preprocess["kind"])
-    assert predictor.__file__ is not None
-    shutil.copyfile(predictor.__file__, folder / "predictor.py")
-    files = {"program": "program.pt2", "signature": "signature.json"}
-    for name, source in predictor.BUNDLE.items():
-        shutil.copyfile(PROJECT / source, folder / Path(source).name)
-        files[name] = Path(source).name
-
-    pins = [f"{name}=={pinned(name)}" for name in sorted(predictor.REQUIREMENTS)]
+    kind = copy_code(program.preprocess["kind"], folder)
+    pins = [f"{name}=={pinned(name)}" for name in sorted(kind.REQUIREMENTS)]
     (folder / "requirements.txt").write_text("".join(f"{pin}\n" for pin in pins))
     # the patch release stays out of it: it changes no answer, and would change the folder's digest
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -117,9 +111,10 @@ def write_model(folder: Path, program: Program, settings: ExportSettings) -> Mod
         "preprocess": dict(program.preprocess),
         "labels": list(program.labels),
     }
-    signature = predictor.signature_of(described).to_dict()
+    predictor = find_predictor(described)
+    signature = predictor.signature().to_dict()
     flavor = {
-        "artifacts": {name: {"path": path} for name, path in files.items()},
+        "artifacts": {name: {"path": path} for name, path in ARTIFACTS.items()},
         "env": {"virtualenv": "python_env.yaml"},
         "loader_module": "mlflow.pyfunc.model",
         "model_code_path": "predictor.py",
@@ -139,7 +134,20 @@ def write_model(folder: Path, program: Program, settings: ExportSettings) -> Mod
     return predictor
 
 
-def check(folder: Path, program: Program, predictor: ModuleType, *, tolerance: float) -> dict[str, float]:
+def copy_code(name: str, folder: Path) -> ModuleType:
+    """Put the code that serves a kind into `folder`: `predictor.py`, the same for all, and `code/`; returns
+    the kind."""
+    kind = find_kind(name)
+    files = [PREDICTORS / f"{name}.py", *(PROJECT / file for file in kind.BUNDLE)]
+    assert len({file.name for file in files}) == len(files), "one folder holds all of them"
+    shutil.copyfile(PREDICTORS / "entry.py", folder / "predictor.py")
+    (folder / "code").mkdir()
+    for file in files:
+        shutil.copyfile(file, folder / "code" / file.name)
+    return kind
+
+
+def check(folder: Path, program: Program, predictor: Predictor, *, tolerance: float) -> dict[str, float]:
     """Read back what `folder` holds, compare every form with the network, and store the example in and out.
 
     Returns the largest difference by form. ValueError above the tolerance.
@@ -155,11 +163,10 @@ def check(folder: Path, program: Program, predictor: ModuleType, *, tolerance: f
         forms["ONNX"] = onnx_runner(str(folder / "program.onnx"))
     found = differences(program, forms, tolerance=tolerance)
 
-    described = json.loads((folder / "signature.json").read_text())
-    rows, received, files = predictor.example_of(program.example, described)
+    rows, received, files = predictor.example(program.example)
     answered = run_eager(program, received)
     answer = load_model(folder).predict(rows)
-    given, expected = predictor.compare(answer, answered, described)
+    given, expected = predictor.compare(answer, answered)
     found["pyfunc"] = difference("the pyfunc", "the stored example", given, expected, tolerance=tolerance)
 
     example = folder / "example"
@@ -168,9 +175,19 @@ def check(folder: Path, program: Program, predictor: ModuleType, *, tolerance: f
         (example / name).write_bytes(data)
     tensors = {name: tensor.contiguous() for name, tensor in {**received, **answered}.items()}
     (example / "tensors.safetensors").write_bytes(save(tensors))
-    write_json(example / "request.json", predictor.request(rows))
+    write_json(example / "request.json", as_request(rows))
     write_json(example / "response.json", {"predictions": as_json(answer)})
     return found
+
+
+def as_request(rows: DataFrame) -> dict[str, Any]:
+    """The body of an HTTP request for these rows: bytes as base64 text, nothing for what is missing."""
+    data = rows.astype(object).where(rows.notna(), None).to_numpy().tolist()
+    encoded = [
+        [base64.b64encode(value).decode() if isinstance(value, bytes) else value for value in row]
+        for row in data
+    ]
+    return {"dataframe_split": {"columns": list(rows.columns), "data": encoded}}
 
 
 def as_json(answer: DataFrame) -> list[dict[str, Any]]:

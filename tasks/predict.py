@@ -15,6 +15,8 @@ from tasks.workspace import Workspace, checkout
 if TYPE_CHECKING:
     import pandas as pd
 
+    from tasks.predictors import Predictor
+
 CHUNK = 32
 """Files read at once: bounds memory, however large a folder is."""
 
@@ -28,15 +30,15 @@ def predict(application: str, paths: Sequence[Path], workspace: Workspace | None
     """
     import pandas as pd
 
-    from tasks.export import find_predictor, load_model
+    from tasks.export import load_model
+    from tasks.predictors import find_predictor
 
     folder = (workspace or checkout()).folder(application, "export")
     if not (folder / "MLmodel").is_file():
         raise ValueError(
             f"{application} has no exported model in {folder}; run `dvc repro export@{application}` first"
         )
-    kind = json.loads((folder / "signature.json").read_text())["preprocess"]["kind"]
-    predictor = find_predictor(kind)
+    predictor = find_predictor(json.loads((folder / "signature.json").read_text()))
     files = list(dict.fromkeys(find_files(paths, predictor.SUFFIXES)))
     if not files:
         raise ValueError(
@@ -105,7 +107,7 @@ def find_files(paths: Sequence[Path], suffixes: frozenset[str]) -> Iterator[Path
             raise ValueError(f"{path} does not exist")
 
 
-def answer(model: Any, predictor: Any, files: Sequence[Path]) -> Iterator[pd.DataFrame]:
+def answer(model: Any, predictor: Predictor, files: Sequence[Path]) -> Iterator[pd.DataFrame]:
     """One table for all files, or, where one of them cannot be read, one for each of the others."""
     from mlflow.exceptions import MlflowException
 

@@ -71,7 +71,8 @@ def _tensors(value: Any) -> Iterator[Any]:
 
 def _recorder(shapes: list[str], name: str) -> Any:
     def record(module: Any, _inputs: Any, output: Any) -> None:
-        shapes.append(f"{name:<12} {type(module).__name__:<20} {_shown(output)}")
+        found = ", ".join(_shown(tensor) for tensor in _tensors(output))
+        shapes.append(f"{name:<12} {type(module).__name__:<20} {found}")
 
     return record
 

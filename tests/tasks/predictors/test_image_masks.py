@@ -2,25 +2,22 @@
 
 import base64
 import io
-import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from mlflow.exceptions import MlflowException
 from PIL import Image
 
 from tasks.predict import without_bytes
-from tasks.predictors import image_masks
-from tasks.predictors.image_masks import Predictor, compare, decide, example_of, numbers_of
+from tasks.predictors import Predictor, find_predictor
+from tasks.predictors.image_masks import decide, numbers_of
+from tasks.predictors.images import as_png
 from tests.data.images.written import encoded
-from tests.scratch import ROOT
 
-DESCRIBED = {
+DESCRIBED: dict[str, Any] = {
     "labels": ["dark", "bright"],
     "preprocess": {"kind": "image_masks", "size": [12, 16], "values": [7, 200]},
 }
@@ -35,20 +32,8 @@ class Bright(torch.nn.Module):
 
 
 @pytest.fixture(scope="module")
-def predictor(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
-    folder = tmp_path_factory.mktemp("export")
-    example = torch.rand(2, 3, 12, 16)
-    program = torch.export.export(
-        Bright(), (example,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},)
-    )
-    torch.export.save(program, folder / "program.pt2")
-    (folder / "signature.json").write_text(json.dumps(DESCRIBED))
-    files = {"program": "program.pt2", "signature": "signature.json"}
-    artifacts = {name: str(folder / file) for name, file in files.items()}
-    artifacts |= {name: str(ROOT / file) for name, file in image_masks.BUNDLE.items()}
-    loaded = Predictor()
-    loaded.load_context(SimpleNamespace(artifacts=artifacts))
-    return loaded
+def predictor() -> Predictor:
+    return find_predictor(DESCRIBED)
 
 
 def halves(width: int, height: int) -> np.ndarray:
@@ -59,7 +44,8 @@ def halves(width: int, height: int) -> np.ndarray:
 
 
 def asked(predictor: Predictor, *values: Any) -> pd.DataFrame:
-    return predictor.predict(None, pd.DataFrame({"image": list(values)}))
+    rows = pd.DataFrame({"image": list(values)})
+    return predictor.answer(Bright(), predictor.receive(rows, {}))
 
 
 def opened(content: bytes) -> np.ndarray:
@@ -96,31 +82,29 @@ def test_rows_of_many_sizes_and_base64_text_are_answered_in_order(predictor: Pre
 
 
 def test_all_faulty_rows_are_named_and_none_is_guessed(predictor: Predictor) -> None:
-    with pytest.raises(MlflowException) as error:
+    with pytest.raises(ValueError, match="row 1") as error:
         asked(predictor, encoded(halves(20, 16)), b"text", "no base64!", 7, encoded(halves(20, 16))[:60])
     message = str(error.value)
     assert [f"row {row}" in message for row in range(5)] == [False, True, True, True, True]
 
 
-def test_probabilities_are_compared_between_the_pixels_too() -> None:
-    program = Bright()
-    rows, received, files = example_of({"images": torch.rand(2, 3, 12, 16)}, DESCRIBED)
-    outputs = {"probabilities": program(received["images"])}
-    numbers = numbers_of(DESCRIBED)
+def test_probabilities_are_compared_between_the_pixels_too(predictor: Predictor) -> None:
+    rows, received, files = predictor.example({"images": torch.rand(2, 3, 12, 16)})
+    outputs = {"probabilities": Bright()(received["images"])}
+    numbers = numbers_of(DESCRIBED["preprocess"]["values"])
     masks = [numbers[decide(plane.numpy(), width=16, height=12)] for plane in outputs["probabilities"]]
     means = outputs["probabilities"].mean((2, 3)).double().tolist()
-    answer = pd.DataFrame({"mask": [image_masks.as_png(mask) for mask in masks], "probabilities": means})
-    given, expected = compare(answer, outputs, DESCRIBED)
+    answer = pd.DataFrame({"mask": [as_png(mask) for mask in masks], "probabilities": means})
+    given, expected = predictor.compare(answer, outputs)
     assert torch.allclose(given, expected, atol=1e-6)
-    turned = answer.assign(mask=[image_masks.as_png(mask[::-1].copy()) for mask in masks])
-    given, expected = compare(turned, outputs, DESCRIBED)
+    turned = answer.assign(mask=[as_png(mask[::-1].copy()) for mask in masks])
+    given, expected = predictor.compare(turned, outputs)
     assert (given - expected).abs().max() > 1, "the same classes at other places are another answer"
     assert len(rows) == len(files) == 2
 
 
 def test_colours_are_answered_by_place() -> None:
-    described = {"preprocess": {"values": [[0, 0, 0], [0, 255, 0]]}}
-    assert numbers_of(described).tolist() == [0, 1]
+    assert numbers_of([[0, 0, 0], [0, 255, 0]]).tolist() == [0, 1]
 
 
 def test_masks_are_saved_beside_each_other(predictor: Predictor, tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from models.language.model import LanguageModel
 from models.settings import ExportSettings
 from recipes.language_model import RECIPE, LanguageTraining
 from tasks.export import check, load_model, write_model
-from tasks.predictors import prompts
 
 VOCABULARIES: dict[str, list[str]] = {
     "characters": ["xxunk", "xxpad", "xxbos", "\n", " ", ".", *"abcdefghijklmnopqrstuvwxyz"],
@@ -91,7 +90,7 @@ def test_a_long_text_is_read_in_stretches(answered: Any, monkeypatch: pytest.Mon
     tokenizer, model, _, _ = answered
     text = (TEXTS[tokenizer] + " ") * 120
     whole = model.predict(pd.DataFrame({"text": [text]}), params={"tokens": 1})
-    predictor = model.unwrap_python_model()
+    predictor = model.unwrap_python_model().predictor
     monkeypatch.setitem(type(predictor).read.__globals__, "STRETCH", 50)
     pieces = model.predict(pd.DataFrame({"text": [text]}), params={"tokens": 1})
     assert pieces["loss"][0] == pytest.approx(whole["loss"][0], abs=1e-5)
@@ -147,11 +146,12 @@ def test_the_stored_example_is_what_a_server_takes(answered: Any) -> None:
     )
 
 
-def test_files_are_texts_or_named(tmp_path: Path) -> None:
+def test_files_are_texts_or_named(answered: Any, tmp_path: Path) -> None:
+    rows_of = answered[1].unwrap_python_model().predictor.rows_of
     (tmp_path / "good.txt").write_text("one two\n", encoding="utf-8")
     (tmp_path / "bad.txt").write_bytes("façade".encode("latin-1"))
-    rows, origin = prompts.rows_of([tmp_path / "good.txt"])
+    rows, origin = rows_of([tmp_path / "good.txt"])
     assert rows["text"].tolist() == ["one two\n"]
     assert origin == [tmp_path / "good.txt"]
-    with pytest.raises(ValueError, match=r"bad.txt is no UTF-8: invalid continuation byte at byte 2"):
-        prompts.rows_of([tmp_path / "bad.txt"])
+    with pytest.raises(ValueError, match=r"bad.txt is not UTF-8 text: invalid continuation byte at byte 2"):
+        rows_of([tmp_path / "bad.txt"])

@@ -17,7 +17,6 @@ from models.ratings.embeddings import DotBias
 from models.settings import ExportSettings
 from recipes.collaborative_filtering import RECIPE, RatingTraining
 from tasks.export import check, load_model, write_model
-from tasks.predictors.ratings import rows_of
 
 USERS = [str(number) for number in range(1, 21)]
 ITEMS = ["a1", "a2", "a3", "b1", "b2", "b3"]
@@ -55,6 +54,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def model(folder: Path) -> Any:
     return load_model(folder)
+
+
+@pytest.fixture(scope="module")
+def rows_of(model: Any) -> Any:
+    return model.unwrap_python_model().predictor.rows_of
 
 
 def ask(model: Any, **columns: Any) -> pd.DataFrame:
@@ -114,6 +118,7 @@ def test_questions_in_one_table_may_differ(model: Any) -> None:
         ({"user": [" ", "2"], "item": ["a1", "a2"]}, "row 0: the user is missing"),
         ({"user": ["1"], "count": [0]}, "row 0: count is 0"),
         ({"user": ["1"], "item": ["a1"], "count": [1]}, "`count` has no effect beside `item`"),
+        ({"user": ["1"], "item": ["zz"], "count": [1]}, "`count` has no effect .*; row 0: no training"),
         ({"user": ["1"], "ratings": ['{"a1": 5}']}, "user '1' is known"),
         ({"user": ["new"], "ratings": ['{"zz": 5}']}, "no training rating is of item 'zz'"),
         ({"user": ["new"], "ratings": ['{"a1": 9}']}, "ratings lie in 0.5 to 5"),
@@ -136,7 +141,9 @@ def test_the_example_holds_somebody_new(folder: Path) -> None:
     assert [each["known"] for each in answers] == [True, False]
 
 
-def test_a_table_of_questions_is_read_from_a_file(model: Any, folder: Path, tmp_path: Path) -> None:
+def test_a_table_of_questions_is_read_from_a_file(
+    model: Any, rows_of: Any, folder: Path, tmp_path: Path
+) -> None:
     questions = tmp_path / "questions.csv"
     questions.write_text('user,count,ratings\n1,2,\nnew,,"{""b1"": 5}"\n')
     rows, origin = rows_of([questions, folder / "example" / "pairs.csv"][:1])
@@ -156,7 +163,7 @@ def test_a_table_of_questions_is_read_from_a_file(model: Any, folder: Path, tmp_
         ("", "columns are none"),
     ],
 )
-def test_a_file_that_asks_nothing_is_refused(tmp_path: Path, text: str, message: str) -> None:
+def test_a_file_that_asks_nothing_is_refused(rows_of: Any, tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "questions.csv"
     path.write_text(text)
     with pytest.raises(ValueError, match=message):

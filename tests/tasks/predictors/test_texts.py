@@ -105,30 +105,31 @@ def test_a_frame_without_the_column_is_refused(model: Any) -> None:
         model.predict(pd.DataFrame({"review": ["Good."]}))
 
 
-def test_files_become_rows(tmp_path: Path) -> None:
+def test_files_become_rows(model: Any, tmp_path: Path) -> None:
+    rows_of = model.unwrap_python_model().predictor.rows_of
     (tmp_path / "one.txt").write_text("One\ntext")
     (tmp_path / "many.csv").write_text('id,text\n1,first\n2,"second, third"\n')
-    found, origin = texts.rows_of([tmp_path / "one.txt", tmp_path / "many.csv"])
+    found, origin = rows_of([tmp_path / "one.txt", tmp_path / "many.csv"])
     assert found["text"].tolist() == ["One\ntext", "first", "second, third"]
     assert [path.name for path in origin] == ["one.txt", "many.csv", "many.csv"]
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
     with pytest.raises(ValueError, match=r"latin.txt is not UTF-8 text"):
-        texts.rows_of([tmp_path / "latin.txt"])
+        rows_of([tmp_path / "latin.txt"])
     (tmp_path / "other.csv").write_text("words\na\n")
     with pytest.raises(ValueError, match="no column `text`; it has words"):
-        texts.rows_of([tmp_path / "other.csv"])
+        rows_of([tmp_path / "other.csv"])
 
 
 def test_the_folder_answers_alone(exported: Path, tmp_path: Path) -> None:
     """In a process that cannot import the project."""
     code = (
         "import sys, json, mlflow, pandas;"
-        "assert not any('practicum' in name or name == 'data' for name in sys.modules);"
         f"model = mlflow.pyfunc.load_model({str(exported)!r});"
+        "assert {'data', 'models', 'recipes', 'tasks'}.isdisjoint(sys.modules);"
         "print(json.dumps(model.predict(pandas.DataFrame({'text': ['The film was good.']})).label.tolist()))"
     )
     done = subprocess.run(
-        [sys.executable, "-B", "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True
+        [sys.executable, "-I", "-B", "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True
     )
     assert json.loads(done.stdout.splitlines()[-1])[0] in FACTS["classes"]
 
