@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tasks.parameters import load_parameters
+from tasks.parameters import Parameters, load_parameters
 from tests.pictures import entry, parameters
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -83,3 +83,35 @@ def test_a_file_that_is_no_yaml_is_named(tmp_path: Path) -> None:
         load_parameters(tmp_path / "params.yaml")
     with pytest.raises(ValueError, match="does not exist; run this from the project's root"):
         load_parameters(tmp_path / "none.yaml")
+
+
+def test_an_entry_replaces_single_values_of_the_schedule() -> None:
+    own = entry(schedule={"cron": None, "late_hours": 2})
+    raw = {**parameters(mine=own, yours=entry()), "schedule": {"timezone": "Asia/Tokyo"}}
+    read = Parameters(**raw)
+    mine, yours = read.schedule_of("mine"), read.schedule_of("yours")
+    assert (mine.cron, mine.timezone, mine.late_hours) == (None, "Asia/Tokyo", 2)
+    assert (yours.cron, yours.timezone, yours.late_hours) == ("0 2 * * *", "Asia/Tokyo", 6)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "message"),
+    [
+        ({"corn": "0 2 * * *"}, r"applications.mine.schedule.corn is no parameter; did you mean 'cron'"),
+        ({"cron": "61 * * * *"}, r"applications.mine.schedule.cron is '61 \* \* \* \*': no cron expression"),
+        ({"cron": "nightly"}, r"write five fields, such as '0 2 \* \* \*'"),
+        ({"timezone": "Berlin"}, r"schedule.timezone is 'Berlin': no time zone of the IANA data base"),
+        ({"time_limit_hours": 0}, r"schedule.time_limit_hours is 0: input should be greater than 0"),
+    ],
+)
+def test_mistakes_of_a_schedule_are_named(schedule: dict[str, Any], message: str) -> None:
+    read = Parameters(**parameters(mine=entry(schedule=schedule)))
+    with pytest.raises(ValueError, match=message):
+        read.schedule_of("mine")
+
+
+def test_a_schedule_is_nothing_that_dvc_tracks() -> None:
+    tracked = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values()
+    named = {name for stage in tracked for name in stage["do"]["params"]}
+    assert named
+    assert not [name for name in named if "schedule" in name or name == "applications.${key}"]
