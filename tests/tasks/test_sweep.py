@@ -1,77 +1,32 @@
-"""Searches with a real Optuna store and real trainings: what is kept, what is pruned, what a kill leaves."""
+"""Searches with a real Optuna store and real trainings: what is kept, what is pruned, what is recorded."""
 
 import csv
-import math
-import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import optuna
 import pytest
-from filelock import FileLock
-from optuna.trial import TrialState
 
 from models.checkpoint import Position
 from tasks.changes import with_changes
 from tasks.parameters import load_parameters
-from tasks.pipeline import run_stage
 from tasks.space import read_space
-from tasks.study import Search, in_place, open_study, take_turn
 from tasks.sweep import Pruning, name_of, sweep
 from tasks.tracking import open_store
 from tasks.trials import Found
 from tasks.workspace import checkout
-from tests import pictures
-from tests.flows.conftest import command
-from tests.scratch import make_project, write_parameters
+from tests.searches import DIVERGES, RATE, project_of, runs_of
 
-DIVERGES = 1e30
-"""A rate at which every network ends in numbers that are none."""
 THREE = ("fine_tune.phases.0.rates=[1.0e+30],[0.01],[0.02]",)
-RATE = ("fine_tune.phases.0.rates.0=1e-3..1e-1:log",)
-
-
-def project_of(folder: Path, *, epochs: int = 2, rate: float = 0.01, **split: Any) -> Path:
-    """A project whose examples are cleaned and split; a network that is trained in a moment."""
-    pictures.write_folder(folder / "shapes")
-    entry = pictures.entry(
-        split={"valid": 0.25, **split},
-        fine_tune={"network": {"name": "mlp"}, "size": 16, "phases": [{"epochs": epochs, "rates": [rate]}]},
-    )
-    root = make_project(folder / "project", pictures.parameters(shapes=entry))
-    for stage in ("download", "clean", "split"):
-        run_stage(stage, "shapes", workspace=checkout(root))
-    return root
 
 
 def held(root: Path) -> dict[str, bytes]:
     """Everything that a search must leave alone."""
     files = [*(root / "artifacts").rglob("*"), root / "params.yaml", root / "dvc.lock"]
     return {str(file): file.read_bytes() for file in files if file.is_file()}
-
-
-def told(found: Found) -> list[tuple[Any, ...]]:
-    """What a search found, without its times."""
-    return [tuple(value for name, value in row.items() if name != "seconds") for row in found.rows]
-
-
-def runs_of(root: Path) -> tuple[Any, list[Any]]:
-    """The run of the one search of a project, and those of its trials in their order."""
-    client = open_store(checkout(root)).client
-    (experiment,) = [each for each in client.search_experiments() if each.name == "shapes"]
-    runs = client.search_runs([experiment.experiment_id])
-    (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
-    children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
-    return parent, sorted(children, key=lambda run: run.info.run_name)
 
 
 @pytest.fixture(scope="module")
@@ -175,21 +130,6 @@ def test_what_makes_another_search(searched: tuple[Path, Found]) -> None:
     assert len({name(), *others}) == 5
 
 
-def test_workers_share_the_trials_and_the_best_is_applied(tmp_path: Path) -> None:
-    root = project_of(tmp_path, rate=DIVERGES)  # outside of the space: the first trial is drawn too
-    done = command(
-        root, "flows", "sweep", "shapes", "--trials", "3", "--workers", "2", "--over", RATE[0], "--apply"
-    )
-    lines = [line.split()[:2] for line in done.stdout.splitlines() if re.match(r"\d ", line)]
-    assert [number for number, _ in lines] == ["0", "1", "2"]
-    assert {state for _, state in lines} <= {"complete", "pruned"}
-    assert len(runs_of(root)[1]) == 3
-    assert "written into params.yaml:" in done.stdout
-    run_stage("fine_tune", "shapes", workspace=checkout(root))
-    (trial,) = (root / ".practicum" / "side" / "sweep").rglob("weights.safetensors")
-    assert (root / "artifacts/shapes/fine_tune/weights.safetensors").read_bytes() == trial.read_bytes()
-
-
 def test_what_is_refused_before_anything_runs(tmp_path: Path) -> None:
     workspace = checkout(project_of(tmp_path, valid=0.0))
     with pytest.raises(ValueError, match="no validation part"):
@@ -211,56 +151,6 @@ def test_settings_that_do_not_work_fail_with_their_reason(tmp_path: Path) -> Non
     assert "2 layer groups" in trial.data.tags["practicum.error"]
     with pytest.raises(ValueError, match="no trial was completed; the last: there was no time"):
         sweep("shapes", hours=1e-9, workspace=checkout(root))
-
-
-def search_of(folder: Path, *, trials: int = 12, seed: int = 42) -> Search:
-    """A search that nothing was asked of yet; its trials are only drawn."""
-    folder.mkdir(exist_ok=True)
-    write_parameters(folder, pictures.parameters(shapes=pictures.entry()))
-    space = read_space(load_parameters(folder / "params.yaml"), "shapes", [*RATE, "fine_tune.batch_size=4,8"])
-    return Search(
-        application="shapes", name="shapes-1", space=space, headline="error_rate", higher_is_better=False,
-        seed=seed, trials=trials, until=math.inf, root=folder, folder=folder / "sweeps" / "shapes-1",
-    )  # fmt: skip
-
-
-def draw(search: Search, *, killed: Sequence[int] = ()) -> list[dict[str, Any]]:
-    """What is drawn until the search has all its trials; the value of each follows from what was drawn.
-
-    `killed`: places whose process dies the first time: their lock is let go, and Optuna is told nothing.
-    """
-    study, drawn, dying = open_study(search), [], set(killed)
-    while (turn := take_turn(search, study)) is not None:
-        if turn.place in dying:
-            dying.remove(turn.place)
-        else:
-            drawn.append(turn.drawn)
-            study.tell(turn.trial, abs(turn.drawn[RATE[0].partition("=")[0]] - 0.03))
-        turn.lock.release()
-    return drawn
-
-
-def test_a_seed_draws_the_same_whatever_dies(tmp_path: Path) -> None:
-    first = draw(search_of(tmp_path / "one"))
-    assert first[0] == {"fine_tune.phases.0.rates.0": 0.01, "fine_tune.batch_size": "8"}, "those in effect"
-    assert len(first) == 12  # beyond Optuna's ten random ones
-    assert len({str(each) for each in first}) == 12
-    assert draw(search_of(tmp_path / "two"), killed=[0, 5, 11]) == first
-    assert draw(search_of(tmp_path / "three", seed=7)) != first
-    halves = search_of(tmp_path / "four", trials=6)
-    assert draw(halves) == first[:6]
-    assert draw(replace(halves, trials=12)) == first[6:]
-
-
-def test_a_trial_that_is_worked_on_is_left_alone(tmp_path: Path) -> None:
-    search = search_of(tmp_path, trials=2)
-    study = open_study(search)
-    turns = [take_turn(search, study), take_turn(search, open_study(search))]
-    assert [turn.place for turn in turns if turn] == [0, 1]
-    assert take_turn(search, study) is None, "two are wanted, and two are being done"
-    for turn in turns:
-        assert turn is not None
-        turn.lock.release()
 
 
 def pruning(study: optuna.Study, *, epochs: int = 4) -> Pruning:
@@ -288,48 +178,3 @@ def test_a_trial_that_is_worse_than_the_others_is_ended_early() -> None:
     going_on = Pruning(study.ask(), "error_rate")
     going_on.began([SimpleNamespace(epochs=4)], Position(rows=[{"epoch": 1, "error_rate": 0.7}]))
     assert study.trials[-1].intermediate_values == {1: 0.7}
-
-
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 200.0) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < until, "nothing happened"
-        time.sleep(0.05)
-
-
-def in_training(root: Path, place: int) -> bool:
-    """Whether the trial of that place has trained for some epochs and is not done."""
-    folder = root / ".practicum" / "sweeps"
-    if not (folder / "optuna.db").exists():
-        return False
-    with FileLock(folder / ".lock"):  # whoever opens a store makes its tables
-        storage = optuna.storages.RDBStorage(f"sqlite:///{folder / 'optuna.db'}")
-    for name in optuna.get_all_study_names(storage):
-        for trial in in_place(optuna.load_study(study_name=name, storage=storage)):
-            if trial.user_attrs["place"] == place and len(trial.intermediate_values) > 3:
-                return trial.state == TrialState.RUNNING
-    return False
-
-
-def test_a_search_that_is_killed_ends_as_one_that_was_not(tmp_path: Path) -> None:
-    root = project_of(tmp_path, epochs=30)
-    shutil.copytree(root, tmp_path / "undisturbed")
-    arguments = ["flows", "sweep", "shapes", "--trials", "2", "--over", RATE[0]]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW")}
-    process = subprocess.Popen(
-        [sys.executable, "-m", *arguments], cwd=root, text=True, env=environment,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
-    wait_for(lambda: in_training(root, 1), process)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    found = sweep("shapes", trials=2, over=RATE, workspace=checkout(root))
-    undisturbed = sweep("shapes", trials=2, over=RATE, workspace=checkout(tmp_path / "undisturbed"))
-    assert told(found) == told(undisturbed)
-    study = open_study(found.search)
-    assert [trial.state for trial in study.trials].count(TrialState.FAIL) == 1, "the one that was killed"
-    parent, children = runs_of(root)
-    assert [run.info.status for run in (parent, *children)] == ["FINISHED"] * 3
-    history = open_store(checkout(root)).client.get_metric_history(children[1].info.run_id, "train_loss")
-    assert [point.step for point in history] == list(range(1, 31)), "its run and its checkpoint went on"
