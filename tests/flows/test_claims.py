@@ -3,11 +3,13 @@
 import threading
 from collections.abc import Iterator
 from contextvars import copy_context
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from tests.flows.conftest import command
 from tests.machines import PATIENCE, Machines, Server, until
 from tests.scratch import lock_entries
 
@@ -83,6 +85,16 @@ def test_without_a_server_that_stays_nothing_is_asked(monkeypatch: pytest.Monkey
     with temporary_settings({PREFECT_API_URL: None}), Claims() as claims:
         assert claims.shared is False
         assert claims.take("pets") is False
+
+
+def test_a_server_that_does_not_answer_is_told_in_one_message(template: Path) -> None:
+    nowhere = "http://127.0.0.1:9/api"
+    done = command(
+        template, "flows", "run", "mine", check=False, PREFECT_API_URL=nowhere, PREFECT_CLIENT_MAX_RETRIES="0"
+    )
+    assert done.returncode == 1
+    assert f"run mine: Failed to reach API at {nowhere}" in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
 
 
 def test_names_and_lengths_that_prefect_would_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
