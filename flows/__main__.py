@@ -63,7 +63,7 @@ def run(
                     raise KeyboardInterrupt from None
                 if not isinstance(error, RuntimeError):
                     raise
-                if "ephemeral Prefect API server" not in str(error):
+                if not any(said in str(error) for said in ("ephemeral Prefect API server", "reach API")):
                     raise
                 raise OSError(
                     f"{error} Start one (`prefect server start`) and set PREFECT_API_URL to it,"

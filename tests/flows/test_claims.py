@@ -1,14 +1,15 @@
 """Only one run has an application, as long as it renews its claim at a real Prefect server."""
 
 import threading
-import time
 from collections.abc import Iterator
 from contextvars import copy_context
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from tests.flows.conftest import command
 from tests.machines import Machines, Server
 from tests.scratch import lock_entries
 from tests.waiting import PATIENCE_SECONDS, until
@@ -27,6 +28,10 @@ def test_a_holder_that_loses_its_claim_stops(machines: Machines, server: Server)
     assert set(lock_entries(machines.place / "a")) == {"download@mine", "clean@mine", "split@mine"}
 
 
+LEASE = 4
+"""Seconds."""
+
+
 @pytest.fixture
 def claims(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """`Claims` of this process, at the server."""
@@ -34,13 +39,13 @@ def claims(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
     from flows.claims import Claims
 
-    monkeypatch.setenv("PRACTICUM_LEASE_SECONDS", "4")
+    monkeypatch.setenv("PRACTICUM_LEASE_SECONDS", str(LEASE))
     with temporary_settings({PREFECT_API_URL: server.api}):
         yield Claims
 
 
 def test_an_application_is_held_by_one_and_given_back(claims: Any, server: Server) -> None:
-    turns: list[str] = []
+    turns: list[tuple[str, bool]] = []
     with claims() as first:
         assert first.take("upstream") is False
         assert first.take("pets") is False
@@ -48,15 +53,15 @@ def test_an_application_is_held_by_one_and_given_back(claims: Any, server: Serve
 
         def wait() -> None:
             with claims() as second:
-                assert second.take("pets") is True
-                turns.append("second")
+                turns.append(("second", second.take("pets")))
 
         thread = threading.Thread(target=copy_context().run, args=(wait,))
         thread.start()
-        time.sleep(6)  # longer than the lease: what is renewed is not taken over
-        turns.append("first")
+        # Renewed once a second: what is renewed is not taken over, however long its lease.
+        until(lambda: server.claims()[0]["value"]["beat"] > LEASE + 2, "renewals")
+        turns.append(("first", False))
     thread.join()
-    assert turns == ["first", "second"]
+    assert turns == [("first", False), ("second", True)]
     assert server.claims() == []
 
 
@@ -81,6 +86,16 @@ def test_without_a_server_that_stays_nothing_is_asked(monkeypatch: pytest.Monkey
     with temporary_settings({PREFECT_API_URL: None}), Claims() as claims:
         assert claims.shared is False
         assert claims.take("pets") is False
+
+
+def test_a_server_that_does_not_answer_is_told_in_one_message(template: Path) -> None:
+    nowhere = "http://127.0.0.1:9/api"
+    done = command(
+        template, "flows", "run", "mine", check=False, PREFECT_API_URL=nowhere, PREFECT_CLIENT_MAX_RETRIES="0"
+    )
+    assert done.returncode == 1
+    assert f"run mine: Failed to reach API at {nowhere}" in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
 
 
 def test_names_and_lengths_that_prefect_would_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
