@@ -13,6 +13,8 @@ from prefect.client.schemas.sorting import AutomationSort
 from prefect.events.actions import CallWebhook, ChangeFlowRunState
 from prefect.events.schemas.automations import EventTrigger, Posture
 
+from flows.dead_runs import RESCHEDULED, schedule_again
+
 TAG = "practicum"
 """On every deployment of ours and, through it, on every run of it."""
 PREFIX = "practicum: "
@@ -21,7 +23,7 @@ PAGE = 200
 """Automations that the server lists at once."""
 FAILURES = f"{PREFIX}tell of failures"
 HEARTBEAT_SECONDS = 30
-"""Between signs of life of a run (Prefect's least)."""
+"""Between signs of life that a worker gives of a run (Prefect's least)."""
 DEAD_SECONDS = 6 * HEARTBEAT_SECONDS
 """Silence after which a run counts as dead: its process was killed, or its machine has gone."""
 ENDS = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "TimedOut", "Crashed", "Cancelled")}
@@ -44,7 +46,7 @@ def sync(client: SyncPrefectClient, late_hours: Iterable[float], *, webhook: str
 
     `webhook` is the address that is told of failures; None leaves what is there, empty takes it away.
     """
-    wanted = [_cancel_late(hours) for hours in sorted(set(late_hours))] + [_end_dead()]
+    wanted = [_cancel_late(hours) for hours in sorted(set(late_hours))] + [schedule_again(), _end_dead()]
     if webhook:
         wanted.append(_tell_of_failures(webhook))
     kept = {each.name for each in wanted} | ({FAILURES} if webhook is None else set())
@@ -99,7 +101,7 @@ def _end_dead() -> AutomationCore:
             match_related=_tagged(TAG),
             for_each={"prefect.resource.id"},
             after={"prefect.flow-run.heartbeat"},
-            expect={"prefect.flow-run.heartbeat", *ENDS},
+            expect={"prefect.flow-run.heartbeat", f"prefect.flow-run.{RESCHEDULED}", *ENDS},
             within=timedelta(seconds=DEAD_SECONDS),
         ),
         actions=[

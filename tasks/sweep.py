@@ -21,10 +21,10 @@ from optuna.trial import FrozenTrial, TrialState
 from tasks.aside import digest, grounds, require, run_aside
 from tasks.changes import change
 from tasks.failure import explained, out_of_memory
-from tasks.outbox import Message
 from tasks.parameters import Parameters, load_parameters
 from tasks.pipeline import STAGE_NAMES, Trial
 from tasks.space import Dimension, full_block, read_space, settle
+from tasks.store import Message
 from tasks.study import STATES, Search, Turn, begin_anew, best_of, in_place, open_study, take_turn
 from tasks.tracking import open_outbox
 from tasks.trials import Found, summarise
