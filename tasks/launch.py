@@ -9,7 +9,6 @@ application and writes, and the other ranks do neither.
 import json
 import logging
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -18,16 +17,18 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, redirect_stdout
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import psutil
+import yaml
 
 if TYPE_CHECKING:
     from tasks.pipeline import Job, Receipt
 
+JOB = "job.yaml"
 PROCESSES = "PRACTICUM_PROCESSES"
 """Variable of the environment: how many processes train. Without it, one per accelerator."""
 STARTER = "PRACTICUM_STARTER"
@@ -103,9 +104,7 @@ def launch(job: "Job", count: int) -> "Receipt":
 
     with TemporaryDirectory(prefix="practicum-") as name:
         folder = Path(name)
-        # not the recipe, which may hold functions without a name: each rank finds it again
-        told = {field.name: getattr(job, field.name) for field in fields(job) if field.name != "recipe"}
-        (folder / "job").write_bytes(pickle.dumps(told))
+        (folder / JOB).write_text(yaml.safe_dump(_written(job), sort_keys=False))
         torchrun = subprocess.Popen(
             [sys.executable, "-m", "tasks.launch", str(folder), str(count)],
             env=_environment(job),
@@ -205,13 +204,9 @@ def _watch(folder: Path, count: str) -> int:
 
 def _work(folder: Path) -> int:
     """Run the stage as one rank; leave its receipt, or why there is none."""
-    from recipes.recipe import find_recipe
-    from tasks.pipeline import Job
-
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     rank = int(os.environ["RANK"])
-    told = pickle.loads((folder / "job").read_bytes())
-    job = Job(recipe=find_recipe(told["entry"].recipe), **told)
+    job = _read(yaml.safe_load((folder / JOB).read_text()))
     try:
         with aside() if rank else nullcontext():
             receipt = job.stage.run(job)
@@ -221,6 +216,37 @@ def _work(folder: Path) -> int:
     if not rank:
         (folder / "receipt.json").write_text(json.dumps(asdict(receipt)))
     return 0
+
+
+def _written(job: "Job") -> dict[str, Any]:
+    """A job as plain values; its entry and recipe follow from the parameters."""
+    folders = {name: str(path) for name, path in vars(job.workspace).items() if isinstance(path, Path)}
+    return {
+        "stage": job.stage.name,
+        "application": job.application,
+        "parameters": job.parameters.model_dump(mode="python"),
+        "workspace": folders,
+        "borrowed": {stage: str(path) for stage, path in job.workspace.borrowed.items()},
+        "output": str(job.output),
+        "door": job.door,
+    }
+
+
+def _read(written: Mapping[str, Any]) -> "Job":
+    """The same job again."""
+    from tasks.parameters import Parameters
+    from tasks.pipeline import Job, find_stage
+    from tasks.workspace import Workspace
+
+    parameters = Parameters.model_validate(written["parameters"])
+    entry, recipe = parameters.application(written["application"])
+    folders = {name: Path(path) for name, path in written["workspace"].items()}
+    borrowed = {stage: Path(path) for stage, path in written["borrowed"].items()}
+    return Job(
+        stage=find_stage(written["stage"]), application=written["application"], entry=entry, recipe=recipe,
+        parameters=parameters, workspace=Workspace(borrowed=borrowed, **folders),
+        output=Path(written["output"]), door=written["door"],
+    )  # fmt: skip
 
 
 def _told(error: Exception, rank: int) -> dict[str, Any]:

@@ -46,9 +46,10 @@ class Stage:
     def run(self, job: "Job") -> "Receipt":
         """Call the stage's own file; imported here, so that a stage pays only for what it uses.
 
-        A distributed stage is launched as several processes where there shall be several.
+        A distributed stage is launched as several processes where there shall be several. A trial never is:
+        its watchers live here, and a search makes use of more processes by running more trials.
         """
-        count = launch.processes() if self.distributed else 1
+        count = launch.processes() if self.distributed and job.trial is None else 1
         if count > 1:
             return launch.launch(job, count)
         receipt: Receipt = importlib.import_module(f"tasks.{self.name}").run(job)
@@ -186,7 +187,7 @@ def run_stage(
     with (
         nullcontext() if helps else workspace.lock(application, stage),
         launch.aside() if helps else workspace.writing(folder) as output,
-        leased(launch.asked() if row.distributed else 1) if row.device else nullcontext(),
+        leased(launch.asked() if row.distributed and trial is None else 1) if row.device else nullcontext(),
     ):
         started = time.time()
         job = Job(
