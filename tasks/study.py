@@ -5,6 +5,7 @@ the search's seed, the place and the trials before it: a search that was killed 
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -129,9 +130,13 @@ def in_place(study: optuna.Study) -> list[FrozenTrial]:
     )
 
 
-def best_of(study: optuna.Study) -> FrozenTrial | None:
-    """The complete trial with the best headline, the earliest of equals; None without a complete one."""
-    complete = [trial for trial in in_place(study) if trial.state == TrialState.COMPLETE]
+def best_of(study: optuna.Study, trials: Sequence[FrozenTrial] | None = None) -> FrozenTrial | None:
+    """The complete trial with the best headline, the earliest of equals; None without a complete one.
+
+    `trials`: what was read of the study before; other workers may have gone on since.
+    """
+    trials = in_place(study) if trials is None else trials
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     sign = 1 if study.direction == optuna.study.StudyDirection.MINIMIZE else -1
     return min(complete, key=lambda trial: sign * (trial.value or 0.0), default=None)
 

@@ -224,8 +224,9 @@ def _same(search: Search, other: FrozenTrial, trial: optuna.Trial) -> bool:
 
 def _keep_the_best(search: Search, study: optuna.Study, workspace: Workspace) -> None:
     """Remove what other finished trials wrote: weights take room, and MLflow has the numbers."""
-    best = best_of(study)
-    for trial in in_place(study):
+    trials = in_place(study)
+    best = best_of(study, trials)  # of the same moment: a better one that another worker ends now must stay
+    for trial in trials:
         if trial.state.is_finished() and (best is None or trial.number != best.number):
             shutil.rmtree(_side(workspace, search, trial.user_attrs["place"]).state, ignore_errors=True)
 

@@ -64,7 +64,7 @@ class Found:
 def summarise(search: Search, study: optuna.Study, parameters: Parameters) -> Found:
     """Read the study, and write its table and figures into the folder of the search."""
     trials = in_place(study)
-    best = best_of(study)
+    best = best_of(study, trials)
     now = {dimension.path: dimension.current() for dimension in search.space}
     drawn = [{each.path: each.read(trial.params.get(each.path)) for each in search.space} for trial in trials]
     rows = tuple(_row(search, *each) for each in zip(trials, drawn, strict=True))
