@@ -1,6 +1,7 @@
 """The command line: see, run, try, register and repair. `python -m flows COMMAND --help` explains each."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -372,5 +373,6 @@ def _say_where(application: str) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # in order, or a temporary server would stay
     server.prepare(Path.cwd())
     app()

@@ -1,8 +1,6 @@
 """The course as a flow of flows: applications at once in warm processes, each after those it starts from."""
 
 import os
-import signal
-import sys
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import BrokenExecutor
@@ -213,7 +211,6 @@ def concluded(run: "Run", staff: Workers, board: Board) -> Row:
 def conduct(applications: list[str], *, workers: int | None, dask: str, force: bool) -> int:
     """The command: the flow on one server for all processes; returns the exit status."""
     checked(applications, workers)  # before a server is started
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # or the temporary server would be left behind
     with server.shared():
         state = run_course(applications, workers=workers, dask=dask, force=force, return_state=True)
     if state.is_completed():

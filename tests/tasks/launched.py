@@ -49,13 +49,16 @@ class Running:
 
     def __init__(self, process: "subprocess.Popen[bytes]", said: Path) -> None:
         self.process, self.said = process, said
-        started = psutil.Process(process.pid).children(recursive=True)
-        self.started = [each for each in started if "tasks.launch" in each.cmdline()]
-        """Torchrun and the ranks."""
+        self.started = psutil.Process(process.pid).children(recursive=True)
+        """Torchrun and the ranks; of a flow, its temporary server as well."""
 
     def rank(self, number: int) -> psutil.Process:
         """The process of that rank."""
-        return next(each for each in self.started if each.environ().get("RANK") == str(number))
+        return next(each for each in self.launched() if each.environ().get("RANK") == str(number))
+
+    def launched(self) -> list[psutil.Process]:
+        """Torchrun and the ranks."""
+        return [each for each in self.started if "tasks.launch" in each.cmdline()]
 
     def end(self) -> tuple[int, str]:
         """Wait for the end of it all: exit status and stderr. Fails where a process is left."""
