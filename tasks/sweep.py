@@ -3,7 +3,6 @@
 import math
 import multiprocessing
 import os
-import platform
 import shutil
 import signal
 import time
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import psutil
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from optuna.trial import FrozenTrial, TrialState
@@ -21,6 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from tasks.aside import digest, grounds, require, run_aside
 from tasks.changes import change
 from tasks.failure import explained, out_of_memory
+from tasks.liveness import signs
 from tasks.parameters import Parameters, load_parameters
 from tasks.pipeline import STAGE_NAMES, Trial
 from tasks.space import Dimension, full_block, read_space, settle
@@ -248,17 +247,12 @@ def _message(search: Search, **content: Any) -> Message:
 
 
 def _opening(search: Search) -> Message:
-    process = psutil.Process()
     params = {
         "search.space": "; ".join(f"{each.path}={each.text}" for each in search.space),
         "search.seed": str(search.seed),
         "search.headline": search.headline,
     }
-    tags = {
-        "practicum.host": platform.node(),
-        "practicum.process": f"{process.pid} {process.create_time():.2f}",
-    }
-    return _message(search, params=params, tags=tags, status="RUNNING")
+    return _message(search, params=params, tags=signs(), status="RUNNING")
 
 
 def _record(search: Search, study: optuna.Study, turn: Turn, recorded: Trial, reason: str) -> None:
