@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
     from recipes.recipe import Recipe
-    from tasks.store import Store
+    from tasks.store import SEARCH, Store
 
 CURRENT = "current"
 """Names what lies in the checkout's `artifacts/`, recorded or not."""
@@ -216,7 +216,8 @@ def _newest(store: Store, application: str, names: Sequence[str], limit: int) ->
     if short:
         raise ValueError(f"{short[0]!r} names no run: give at least {PREFIX} characters of its id")
     taken: list[Run] = []
-    for number, run in enumerate(store.runs(experiment=application)):
+    runs = (run for run in store.runs(experiment=application) if SEARCH not in run.data.tags)
+    for number, run in enumerate(runs):
         if number < limit or any(run.info.run_id.startswith(name) for name in wanted):
             taken.append(run)
         elif not wanted:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
 
 KEY = "practicum.pass"
+SEARCH = "practicum.search"
+"""Tag of the run of a whole search; its trials are children of it."""
 HEARTBEAT = "practicum.heartbeat"
 """Tag of a run: when its process last said that it lives, in milliseconds since 1970."""
 FAULTY = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE"}

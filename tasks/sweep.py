@@ -23,7 +23,7 @@ from tasks.liveness import signs
 from tasks.parameters import Parameters, load_parameters
 from tasks.pipeline import STAGE_NAMES, Trial
 from tasks.space import Dimension, full_block, read_space, settle
-from tasks.store import Message
+from tasks.store import SEARCH, Message
 from tasks.study import STATES, Search, Turn, begin_anew, best_of, in_place, open_study, take_turn
 from tasks.tracking import open_outbox
 from tasks.trials import Found, summarise
@@ -234,7 +234,7 @@ def _message(search: Search, **content: Any) -> Message:
     """A message for the run of the whole search, of which the trials' runs are children."""
     created = {
         "practicum.application": search.application,
-        "practicum.search": search.name,
+        SEARCH: search.name,
         "mlflow.source.name": f"python -m flows sweep {search.application}",
         "mlflow.source.type": "PROJECT",
     }
