@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.outcomes import FILE, OUTCOMES, Changes, changes, outcomes
 from tasks.parameters import load_parameters
+from tasks.store import SEARCH
 from tasks.tracking import open_outbox, tidy
 from tasks.workspace import Workspace, checkout
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
     from recipes.recipe import Recipe
-    from tasks.store import SEARCH, Store
+    from tasks.store import Store
 
 CURRENT = "current"
 """Names what lies in the checkout's `artifacts/`, recorded or not."""
