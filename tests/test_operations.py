@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.scratch import ROOT
+from tests.scratch import ROOT, git
 from tests.waiting import free_port
 
 PAGE = ROOT / "docs" / "operations.md"
@@ -37,12 +37,12 @@ def blocks() -> Iterator[tuple[str, str]]:
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone of this checkout with what is not committed yet; nothing has run in it."""
     folder = tmp_path_factory.mktemp("operations") / "practicum"
-    run = lambda *command, cwd: subprocess.run(command, cwd=cwd, check=True, capture_output=True, text=True)  # noqa: E731
-    run("git", "clone", "--quiet", str(ROOT), str(folder), cwd=ROOT)
-    listed = run("git", "ls-files", "-z", "--modified", "--others", "--exclude-standard", cwd=ROOT)
-    for name in filter(None, listed.stdout.split("\0")):
+    git(ROOT, "clone", "--quiet", str(ROOT), str(folder))
+    for name in filter(None, git(ROOT, "ls-files", "-z", "-m", "-o", "--exclude-standard").split("\0")):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, folder / name)
+    git(folder, "config", "user.name", "newcomer")
+    git(folder, "config", "user.email", "newcomer@example.org")
     return folder
 
 
