@@ -16,8 +16,8 @@ from tests.waiting import free_port, until
 
 LEASE = 12.0
 """Seconds; the server is on SQLite and on a machine that does other work."""
-EPOCHS = 25
-"""Enough to be killed in the middle."""
+EPOCHS = 150
+"""Enough to be killed in the middle, and to lose a claim: it is renewed every three seconds."""
 STAGES = ("download", "clean", "split", "fine_tune", "evaluate", "export")
 
 
