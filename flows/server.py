@@ -9,6 +9,8 @@ from pathlib import Path
 
 STARTUP_SECONDS = 180
 """A temporary server takes 7 to 14 seconds on two slow cores; continuous integration can be slower still."""
+RETRIES = 6
+"""Of a request to a server that several processes share: on SQLite it answers 503 while another one writes."""
 
 UNATTENDED = {
     "PREFECT_LOGGING_LEVEL": "INFO",
@@ -46,7 +48,7 @@ def shared() -> Iterator[None]:
     OSError where the temporary one does not start.
     """
     from prefect.server.api.server import SubprocessASGIServer
-    from prefect.settings import PREFECT_API_URL, temporary_settings
+    from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
     if PREFECT_API_URL.value():
         yield
@@ -60,12 +62,18 @@ def shared() -> Iterator[None]:
             f"{error} Start one (`prefect server start`) and set PREFECT_API_URL to it, or use `dvc repro`,"
             " which needs none"
         ) from None
-    os.environ["PREFECT_API_URL"] = server.api_url  # for processes; the settings below are for this one
+    # for processes; the settings below are for this one
+    own = {"PREFECT_API_URL": server.api_url, "PREFECT_CLIENT_MAX_RETRIES": str(RETRIES)}
+    before = {name: os.environ.get(name) for name in own}
+    os.environ.update(own)
     try:
-        with temporary_settings({PREFECT_API_URL: server.api_url}):
+        with temporary_settings({PREFECT_API_URL: server.api_url, PREFECT_CLIENT_MAX_RETRIES: RETRIES}):
             yield
     finally:
-        del os.environ["PREFECT_API_URL"]
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
         server.stop()
 
 
