@@ -10,7 +10,7 @@ from pathlib import Path
 STARTUP_SECONDS = 180
 """A temporary server takes 7 to 14 seconds on two slow cores; continuous integration can be slower still."""
 RETRIES = 6
-"""Of a request to a server that several processes share: on SQLite it answers 503 while another one writes."""
+"""Of a request to a server that processes share: on SQLite it answers 503 while one of them writes."""
 
 UNATTENDED = {
     "PREFECT_LOGGING_LEVEL": "INFO",
