@@ -28,7 +28,7 @@ def test_a_holder_that_loses_its_claim_stops(machines: Machines, server: Server)
     assert set(lock_entries(machines.place / "a")) == {"download@mine", "clean@mine", "split@mine"}
 
 
-LEASE = 4
+LEASE = 8
 """Seconds."""
 
 
