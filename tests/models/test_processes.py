@@ -41,7 +41,7 @@ def classification() -> Problem:
     """Dropout, batch norm, frozen layers and a last batch of three rows: two for one process, one for the
     other."""
     net = Grouped()
-    net.head = network()[1:]  # type: ignore[assignment]
+    net.add_module("head", network()[1:])
     net.body[0] = nn.Linear(8, 16)
     phases = [
         phase(net, name="frozen", epochs=1, rates=(1e-2, 1e-2), frozen=1),

@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 
@@ -147,13 +148,9 @@ def test_a_digest_of_the_beginning_needs_the_beginning_only(
 
 
 def test_a_date_within_the_second_of_the_answer_proves_nothing() -> None:
-    class Answer:
-        def __init__(self, **headers: str) -> None:
-            self.headers = headers
-
     now, before = formatdate(100, usegmt=True), formatdate(99, usegmt=True)
     sure = [
-        Version.of_answer(Answer(**{"Last-Modified": changed, "Date": now}), 1).sure  # type: ignore[arg-type]
+        Version.of_answer(httpx.Response(200, headers={"Last-Modified": changed, "Date": now}), 1).sure
         for changed in (now, before, "yesterday")
     ]
     assert sure == [False, True, False]
