@@ -33,7 +33,8 @@ def export_tokens(out: Path, *, language: str, classifier: str) -> None:
     parameters = load_parameters(ROOT / "params.yaml")
     known: list[str] = []
     for name, prefix in ((language, "language"), (classifier, "classifier")):
-        settings = parameters.application(name).fine_tune
+        entry, _ = parameters.application(name)
+        settings = entry.fine_tune
         items = Items(ROOT / "artifacts" / name / "clean", ROOT / "artifacts" / name / "split")
         cache = out.parent / "cache"
         for part in ("train", "valid"):

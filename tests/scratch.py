@@ -1,7 +1,9 @@
 """A scratch project: the code of this checkout in a git repository of its own, with its own parameters."""
 
+import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,19 @@ def git(folder: Path, *arguments: str) -> str:
     who = ["-c", "user.name=tester", "-c", "user.email=tester@example.org"]
     done = subprocess.run(["git", *who, *arguments], cwd=folder, check=True, capture_output=True, text=True)
     return done.stdout.strip()
+
+
+def plain(**changed: str) -> dict[str, str]:
+    """Environment of a process in which nothing is activated or set but `changed`."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("DVC", "MLFLOW", "PRACTICUM", "PREFECT"))
+    }
+    return {
+        **kept, "PATH": f"{Path(sys.executable).parent}:{kept['PATH']}", "OMP_NUM_THREADS": "1",
+        "PYTHONUNBUFFERED": "1", "DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false", **changed,
+    }  # fmt: skip
 
 
 def lock_entries(folder: Path) -> dict[str, Any]:

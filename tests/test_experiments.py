@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,17 +14,14 @@ from tasks.pipeline import run_stage
 from tasks.tracking import open_store
 from tasks.workspace import checkout
 from tests import pictures
-from tests.scratch import commit, git, make_project
+from tests.scratch import commit, git, make_project, plain
 
 
 def dvc(root: Path, *arguments: str) -> str:
     """DVC's command in a project, in a plain environment; fails with what it said."""
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith(("DVC", "MLFLOW"))
-    }
     done = subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments], cwd=root, capture_output=True, text=True, check=False,
-        env={**environment, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        [sys.executable, "-m", "dvc", *arguments], cwd=root, env=plain(), capture_output=True, text=True,
+        check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

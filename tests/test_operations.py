@@ -4,14 +4,13 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.scratch import ROOT, git
+from tests.scratch import ROOT, git, plain
 from tests.waiting import free_port
 
 PAGE = ROOT / "docs" / "operations.md"
@@ -51,7 +50,6 @@ def shell(clone: Path) -> Iterator["subprocess.Popen[str]"]:
     """A shell in the clone, with ports and folders of its own; whatever it started ends with the test."""
     state = clone.parent / "state"
     own = {
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
         "HOME": str(state),
         "PREFECT_HOME": str(state / "prefect"),
         "PGDATA": str(state / "postgres"),
@@ -60,9 +58,8 @@ def shell(clone: Path) -> Iterator["subprocess.Popen[str]"]:
         STARTED_BY: str(os.getpid()),
     }
     state.mkdir()
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
     process = subprocess.Popen(
-        ["bash"], cwd=clone, env={**kept, **own}, text=True,
+        ["bash"], cwd=clone, env=plain(**own), text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     yield process

@@ -100,10 +100,9 @@ class Predictor:
 
 def as_seed(value: object, name: str) -> int:
     """ValueError for anything but a whole number from 0 to LARGEST."""
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool | np.bool_)
-    if not whole or not 0 <= int(value) <= LARGEST:  # type: ignore[call-overload]
-        raise ValueError(f"{name}: a whole number from 0 to {LARGEST} is wanted, not {value!r}")
-    return int(value)  # type: ignore[call-overload, no-any-return]
+    if isinstance(value, int | np.integer) and not isinstance(value, bool) and 0 <= value <= LARGEST:
+        return int(value)
+    raise ValueError(f"{name}: a whole number from 0 to {LARGEST} is wanted, not {value!r}")
 
 
 def noise_of(seeds: Sequence[int], width: int) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """A project on a user's own folder of drawn pictures: small enough to run every stage for real."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,8 +14,9 @@ from PIL import Image
 
 from tasks.tracking import open_store
 from tasks.workspace import checkout
-from tests.machines import EPOCHS, Machines, Server
-from tests.scratch import make_project
+from tests.machines import EPOCHS, Machines
+from tests.prefect_server import Server
+from tests.scratch import make_project, plain
 
 BLOCKS: dict[str, Any] = {
     "download": {},
@@ -64,6 +66,14 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture
+def project(template: Path, tmp_path: Path) -> Path:
+    """A fresh copy of the project."""
+    root = tmp_path / "project"
+    shutil.copytree(template, root)
+    return root
+
+
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of one temporary Prefect server with a home of its own, whatever the machine has."""
@@ -87,11 +97,8 @@ def command(
     root: Path, *arguments: str, check: bool = True, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """`python -m ARGUMENTS` in a project, in a plain environment in which nothing is activated."""
-    kept = {
-        name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW", "PREFECT", "DVC"))
-    }
     done = subprocess.run(
-        [sys.executable, "-m", *arguments], cwd=root, env={**kept, "OMP_NUM_THREADS": "1", **environment},
+        [sys.executable, "-m", *arguments], cwd=root, env=plain(**environment),
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert not check or done.returncode == 0, done.stdout + done.stderr

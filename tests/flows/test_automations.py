@@ -1,7 +1,6 @@
 """What the server does beside a worker: it tells of failed runs, and cancels late ones."""
 
 import hashlib
-import shutil
 import sys
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,26 +10,12 @@ from typing import Any
 
 import pytest
 
-from tests import prefect_server, servers
+from tests import servers
 from tests.flows.conftest import command, entry
 from tests.flows.published import archive, publish
 from tests.prefect_server import Server, started
 from tests.scratch import write_parameters
 from tests.waiting import until
-
-
-@pytest.fixture(scope="module")
-def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    late = {"PREFECT_SERVER_SERVICES_LATE_RUNS_AFTER_SECONDS": "1"}
-    with prefect_server.running(tmp_path_factory.mktemp("prefect") / "home", **late) as address:
-        yield Server(address)
-
-
-@pytest.fixture
-def project(template: Path, tmp_path: Path) -> Path:
-    root = tmp_path / "project"
-    shutil.copytree(template, root)
-    return root
 
 
 @pytest.fixture
@@ -54,14 +39,14 @@ def told(request: pytest.FixtureRequest) -> Iterator[tuple[str, list[str]]]:
     server.server_close()
 
 
-def deploy(root: Path, prefect: Server, applications: dict[str, Any], *arguments: str) -> None:
+def deploy(root: Path, server: Server, applications: dict[str, Any], *arguments: str) -> None:
     parameters = {"edition": "full", "mirror": "", "weights": {}, "applications": applications}
     write_parameters(root, parameters)
-    command(root, "flows", "deploy", *arguments, PREFECT_API_URL=prefect.address)
+    command(root, "flows", "deploy", *arguments, PREFECT_API_URL=server.address)
 
 
 def test_a_worker_runs_what_is_deployed_and_the_server_tells_of_a_failure(
-    project: Path, prefect: Server, told: tuple[str, list[str]]
+    project: Path, server: Server, told: tuple[str, list[str]]
 ) -> None:
     address, said = told
     old, new = archive(project.parent / "old", each=16), archive(project.parent / "new", each=20)
@@ -69,22 +54,22 @@ def test_a_worker_runs_what_is_deployed_and_the_server_tells_of_a_failure(
     with servers.running() as publisher:
         publisher.answers["/pinned"] = servers.whole(old)
         pinned = publish(project, "pinned", publisher.address("/pinned"), digest={"sha256": was})
-        deploy(project, prefect, {"pinned": pinned}, "--pool", "first", "--webhook", address)
+        deploy(project, server, {"pinned": pinned}, "--pool", "first", "--webhook", address)
         line = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "first"]
-        with started(line, project, project.parent / "worker.txt", prefect.address):
-            assert prefect.ended(prefect.order("pinned")) == ("Completed", "pinned: 6 ran")
+        with started(line, project, project.parent / "worker.txt", server):
+            assert server.ended(server.order("pinned")) == ("Completed", "pinned: 6 ran")
             publisher.answers["/pinned"] = servers.whole(new)
-            state, message = prefect.ended(prefect.order("pinned"))
+            state, message = server.ended(server.order("pinned"))
     assert state == "Failed"
     assert f"sha256 was {was}, is {now}" in message
-    assert prefect.summary("application-pinned").startswith("# pinned: failed before its first stage")
+    assert server.summary("application-pinned").startswith("# pinned: failed before its first stage")
     until(lambda: said, "the webhook is told")
     assert "practicum: run pinned Failed" in said[0]
     assert f"sha256 was {was}, is {now}" in said[0]
 
 
-def test_the_server_cancels_what_nobody_began_in_time(project: Path, prefect: Server) -> None:
+def test_the_server_cancels_what_nobody_began_in_time(project: Path, server: Server) -> None:
     hours = 12 / 3600  # of a pool without a worker
     late = entry(schedule={"cron": None, "late_hours": hours})
-    deploy(project, prefect, {"late": late}, "--pool", "second")
-    assert prefect.ended(prefect.order("late")) == ("Cancelled", f"not begun within {hours:g} hours")
+    deploy(project, server, {"late": late}, "--pool", "second")
+    assert server.ended(server.order("late")) == ("Cancelled", f"not begun within {hours:g} hours")

@@ -6,11 +6,11 @@ from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from tests.flows.conftest import command
-from tests.machines import Machines, Server
+from tests.machines import Machines
+from tests.prefect_server import Server
 from tests.scratch import lock_entries
 from tests.waiting import PATIENCE_SECONDS, until
 
@@ -19,7 +19,7 @@ def test_a_holder_that_loses_its_claim_stops(machines: Machines, server: Server)
     process = machines.start("a", "flows", "run", "mine")
     until(lambda: machines.in_training("a"), "a training")
     [claim] = server.claims()
-    httpx.delete(f"{server.api}/variables/{claim['id']}").raise_for_status()
+    server.ask("DELETE", f"/variables/{claim['id']}")
     assert process.wait(PATIENCE_SECONDS) == 1
     text = machines.log("a").read_text()
     assert "run mine: claim-mine is lost: somebody else took the application over" in text
@@ -40,7 +40,7 @@ def claims(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     from flows.claims import Claims
 
     monkeypatch.setenv("PRACTICUM_LEASE_SECONDS", str(LEASE))
-    with temporary_settings({PREFECT_API_URL: server.api}):
+    with temporary_settings({PREFECT_API_URL: server.address}):
         yield Claims
 
 

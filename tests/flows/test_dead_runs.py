@@ -4,19 +4,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-import httpx
-
 from tasks.pipeline import STAGE_NAMES
-from tests.machines import Machines, Server, environment
-from tests.scratch import lock_entries
+from tests.machines import Machines
+from tests.prefect_server import Server
+from tests.scratch import lock_entries, plain
 from tests.waiting import until
 
 
 def test_a_run_of_a_deployment_goes_on_at_another_worker(machines: Machines, server: Server) -> None:
     deploy(server)
     first = machines.start("a", "prefect", "worker", "start", "--pool", "machines", "--type", "process")
-    deployment = httpx.get(f"{server.api}/deployments/name/application/mine").raise_for_status().json()["id"]
-    run = server.ask(f"/deployments/{deployment}/create_flow_run", state={"type": "SCHEDULED"})["id"]
+    run = server.order("mine")
     until(lambda: machines.in_training("a"), "a training")
     machines.kill(first)
     assert server.states()[run] == "Running"  # and would be so for ever
@@ -44,8 +42,8 @@ run_application.to_deployment(
 with get_client(sync_client=True) as client:
     client.create_automation(schedule_again())
 """
-    server.ask("/work_pools/", name="machines", type="process")
+    server.ask("POST", "/work_pools/", {"name": "machines", "type": "process"})
     subprocess.run(
-        [sys.executable, "-c", program], check=True, env=environment(PREFECT_API_URL=server.api),
+        [sys.executable, "-c", program], check=True, env=plain(PREFECT_API_URL=server.address),
         cwd=Path(__file__).resolve().parents[2],
     )  # fmt: skip

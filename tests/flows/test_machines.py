@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from tasks.pipeline import STAGE_NAMES
-from tests.machines import EPOCHS, Machines, Server
+from tests.machines import EPOCHS, Machines
+from tests.prefect_server import Server
 from tests.scratch import lock_entries
 from tests.waiting import PATIENCE_SECONDS, until
 

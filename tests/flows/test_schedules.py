@@ -1,34 +1,17 @@
 """Deployments made from params.yaml on a real server: served, deployed, and stopped."""
 
-import shutil
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
-import pytest
 import yaml
 
-from tests import prefect_server
 from tests.flows.conftest import command, entry
 from tests.prefect_server import Server, started
 from tests.scratch import write_parameters
 from tests.waiting import until
-
-
-@pytest.fixture(scope="module")
-def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with prefect_server.running(tmp_path_factory.mktemp("prefect") / "home") as address:
-        yield Server(address)
-
-
-@pytest.fixture
-def project(template: Path, tmp_path: Path) -> Path:
-    root = tmp_path / "project"
-    shutil.copytree(template, root)
-    return root
 
 
 def change(root: Path, **values: Any) -> None:
@@ -36,30 +19,30 @@ def change(root: Path, **values: Any) -> None:
     write_parameters(root, {**yaml.safe_load((root / "params.yaml").read_text()), **values})
 
 
-def deploy(root: Path, prefect: Server, *arguments: str, check: bool = True) -> str:
-    done = command(root, "flows", "deploy", *arguments, check=check, PREFECT_API_URL=prefect.address)
+def deploy(root: Path, server: Server, *arguments: str, check: bool = True) -> str:
+    done = command(root, "flows", "deploy", *arguments, check=check, PREFECT_API_URL=server.address)
     return done.stdout + done.stderr
 
 
-def test_an_entry_of_params_yaml_alone_is_served(project: Path, prefect: Server) -> None:
+def test_an_entry_of_params_yaml_alone_is_served(project: Path, server: Server) -> None:
     """Added by a user, run, refused beside itself, and stopped by Ctrl-C within a training."""
     change(
         project, applications={"my_own": entry()}, schedule={"cron": "30 4 * * 1", "timezone": "Asia/Tokyo"}
     )
     line = [sys.executable, "-m", "flows", "serve", "--limit", "2"]
-    with started(line, project, project.parent / "serve.txt", prefect.address) as serving:
-        until(lambda: "my_own" in prefect.deployments(), "the deployment is there")
-        (schedule,) = prefect.deployments()["my_own"]["schedules"]
+    with started(line, project, project.parent / "serve.txt", server) as serving:
+        until(lambda: "my_own" in server.deployments(), "the deployment is there")
+        (schedule,) = server.deployments()["my_own"]["schedules"]
         assert (schedule["schedule"]["cron"], schedule["schedule"]["timezone"]) == (
             "30 4 * * 1",
             "Asia/Tokyo",
         )
 
-        runs = [prefect.order("my_own"), prefect.order("my_own")]
-        assert sorted(prefect.ended(run) for run in runs) == [
+        runs = [server.order("my_own"), server.order("my_own")]
+        assert sorted(server.ended(run) for run in runs) == [
             ("Cancelled", "Deployment concurrency limit reached."), ("Completed", "my_own: 6 ran"),
         ]  # fmt: skip
-        text = prefect.summary("application-my-own")
+        text = server.summary("application-my-own")
         assert text.startswith("# my_own: 6 ran\n")
         assert "| `fine_tune@my_own` | ran |" in text
         assert "| valid accuracy |" in text
@@ -67,14 +50,14 @@ def test_an_entry_of_params_yaml_alone_is_served(project: Path, prefect: Server)
         assert "](data:image/png;base64," in text
 
         change_phases(project, epochs=500)
-        run = prefect.order("my_own")
-        until(lambda: prefect.stages(run).get("fine_tune@my_own") == "Running", "the training runs")
+        run = server.order("my_own")
+        until(lambda: server.stages(run).get("fine_tune@my_own") == "Running", "the training runs")
         processes = [psutil.Process(serving.pid), *psutil.Process(serving.pid).children(recursive=True)]
         assert len(processes) > 1
         serving.send_signal(signal.SIGINT)
         _, alive = psutil.wait_procs(processes, timeout=60)
         assert not alive
-    assert not prefect.deployments()["my_own"]["paused"]
+    assert not server.deployments()["my_own"]["paused"]
 
 
 def change_phases(root: Path, *, epochs: int) -> None:
@@ -84,30 +67,30 @@ def change_phases(root: Path, *, epochs: int) -> None:
     write_parameters(root, parameters)
 
 
-def test_deploying_makes_changes_and_takes_away_and_is_idempotent(project: Path, prefect: Server) -> None:
+def test_deploying_makes_changes_and_takes_away_and_is_idempotent(project: Path, server: Server) -> None:
     change(
         project, applications={"one": entry(), "two": entry(schedule={"cron": "0 5 * * *", "late_hours": 2})}
     )
-    told = deploy(project, prefect, "--pool", "first")
+    told = deploy(project, server, "--pool", "first")
     assert "one  0 2 * * * UTC  (made)" in told
     assert "two  0 5 * * * UTC  (made)" in told
-    before = prefect.deployments()
+    before = server.deployments()
     assert before["one"]["tags"] == ["practicum", "late-after-6h"]
     assert before["two"]["tags"] == ["practicum", "late-after-2h"]
     assert before["one"]["global_concurrency_limit"]["limit"] == 1
     assert str(project) not in str(before)
 
-    told = deploy(project, prefect, "--pool", "first")
+    told = deploy(project, server, "--pool", "first")
     assert told.count("(as before)") == 2
     assert "automation" not in told
-    assert prefect.deployments() == before
+    assert server.deployments() == before
 
     change(project, applications={"one": entry(schedule={"cron": None})})
-    told = deploy(project, prefect, "--pool", "first")
+    told = deploy(project, server, "--pool", "first")
     assert "one  on demand  (changed)" in told
     assert "two  (removed: params.yaml has no such application)" in told
     assert "automation removed: practicum: cancel runs that are late by 2 h" in told
-    after = prefect.deployments()
+    after = server.deployments()
     assert "two" not in after
     assert after["one"]["schedules"] == []
     assert after["one"]["id"] == before["one"]["id"]

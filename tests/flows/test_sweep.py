@@ -20,6 +20,7 @@ from tasks.sweep import sweep
 from tasks.tracking import open_store
 from tasks.workspace import checkout
 from tests.flows.conftest import command
+from tests.scratch import plain
 from tests.searches import DIVERGES, RATE, project_of, runs_of, told
 
 
@@ -64,9 +65,8 @@ def test_a_search_that_is_killed_ends_as_one_that_was_not(tmp_path: Path) -> Non
     root = project_of(tmp_path, epochs=30)
     shutil.copytree(root, tmp_path / "undisturbed")
     arguments = ["flows", "sweep", "shapes", "--trials", "2", "--over", RATE[0]]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW")}
     process = subprocess.Popen(
-        [sys.executable, "-m", *arguments], cwd=root, text=True, env=environment,
+        [sys.executable, "-m", *arguments], cwd=root, text=True, env=plain(),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
     wait_for(lambda: in_training(root, 1), process)

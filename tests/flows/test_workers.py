@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from tests.flows.conftest import command
-from tests.scratch import lock_entries, write_parameters
+from tests.scratch import lock_entries, plain, write_parameters
 
 
 @pytest.fixture(scope="module")
@@ -59,11 +59,13 @@ def dask_cluster(root: Path, folder: Path, server: str) -> Iterator[str]:
 
     file = folder / "scheduler.json"
     dask = [sys.executable, "-m", "dask"]
-    plain = {**os.environ, "PREFECT_API_URL": server, "OMP_NUM_THREADS": "1"}
+    environment = plain(PREFECT_API_URL=server)
     options = ["--scheduler-file", str(file), "--host", "127.0.0.1", "--no-dashboard"]
     commands = [[*dask, "scheduler", "--port", "0", *options], [*dask, "worker", "--nthreads", "1", *options]]
     with (folder / "dask.txt").open("w") as log:
-        processes = [subprocess.Popen(each, cwd=root, env=plain, stdout=log, stderr=log) for each in commands]
+        processes = [
+            subprocess.Popen(each, cwd=root, env=environment, stdout=log, stderr=log) for each in commands
+        ]
     try:
         with Client(scheduler_file=str(file), timeout=120) as client:
             client.wait_for_workers(1, timeout=120)
@@ -90,9 +92,8 @@ def test_ctrl_c_ends_every_process(template: Path, tmp_path: Path) -> None:
     root = tmp_path / "project"
     shutil.copytree(template, root)
     change(root, "fine_tune", phases=[{"epochs": 100_000, "rates": [0.01]}])
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT", "MLFLOW"))}
     course = subprocess.Popen(
-        [sys.executable, "-m", "flows", "course", "mine"], cwd=root, env=kept, text=True,
+        [sys.executable, "-m", "flows", "course", "mine"], cwd=root, env=plain(), text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
     )  # fmt: skip
     try:

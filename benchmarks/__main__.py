@@ -1,0 +1,53 @@
+"""`python -m benchmarks`: see `make benchmark`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmarks.case import entries
+from benchmarks.machine import facts
+from benchmarks.page import page
+from benchmarks.race import ROOT, race
+
+FIGURES = ROOT / "docs" / "benchmarks"
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
+
+
+@app.command()
+def speed(
+    only: Annotated[str, typer.Argument(help="cases whose name contains this; all by default")] = "",
+    peer: Annotated[Path | None, typer.Option(help="a Python that has fastai; left out without it")] = None,
+    threads: Annotated[int, typer.Option(help="of every variant")] = 1,
+    rounds: Annotated[int | None, typer.Option(help="of every variant; each case has its own number")] = None,
+) -> None:
+    """Race the project, fastai and a bare loop on equal work, in alternation."""
+    save("machine", facts(str(peer) if peer else None))
+    for entry in entries(only):
+        figures = race(entry, peer=str(peer) if peer else None, threads=threads, rounds=rounds)
+        save(f"speed-{entry.case.name}", figures)
+        for name, ratio in figures["ratios"].items():
+            goal = entry.case.goals.get(name)
+            wanted = f", wanted {goal:g}" if goal else ""
+            print(f"{entry.case.name}: {ratio['best']:.2f} times as fast as {name}{wanted}", flush=True)
+    write_page()
+
+
+@app.command("page")
+def write_page() -> None:
+    """Write docs/benchmarks.md anew from the figures that are there."""
+    (ROOT / "docs" / "benchmarks.md").write_text(page(FIGURES))
+
+
+def save(name: str, figures: object) -> None:
+    """Into docs/benchmarks, as JSON."""
+    FIGURES.mkdir(exist_ok=True)
+    (FIGURES / f"{name}.json").write_text(json.dumps(figures, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    app()

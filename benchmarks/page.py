@@ -1,0 +1,60 @@
+"""`docs/benchmarks.md`, from the figures below `docs/benchmarks/`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+OPENING = """# Benchmarks
+
+Made by `make benchmark`; the figures are those of the machine named below, and other machines give others.
+Ratios tell how many times as fast this project is, best round by best round, on equal work in alternation.
+No test asserts a time."""
+
+
+def page(folder: Path) -> str:
+    """All sections of which there are figures in `folder`."""
+    return "\n\n".join([OPENING, *_machine(folder), *_speed(folder)]) + "\n"
+
+
+def _read(folder: Path, pattern: str) -> list[tuple[str, dict[str, Any]]]:
+    return [(path.stem, json.loads(path.read_text())) for path in sorted(folder.glob(pattern))]
+
+
+def _machine(folder: Path) -> Iterator[str]:
+    for _, facts in _read(folder, "machine.json"):
+        lines = [f"- {what}: {value}" for what, value in facts.items()]
+        yield "## Machine and versions\n\n" + "\n".join(lines)
+
+
+def _speed(folder: Path) -> Iterator[str]:
+    rows = [_row(figures) for _, figures in _read(folder, "speed-*.json")]
+    if not rows:
+        return
+    head = (
+        "| work | ours, units/s | fastai | goal | bare loop | goal |\n| --- | --- | --- | --- | --- | --- |\n"
+    )
+    notes = [
+        f"- {each['title']}: {each['note']}" for _, each in _read(folder, "speed-*.json") if each["note"]
+    ]
+    text = (
+        "## Beside fastai and a bare loop\n\n"
+        "Each cell: how many times as fast as that variant, best by best; in brackets the least and the most"
+        " of a single round, and the ratio of processor times.\n\n"
+    )
+    yield text + head + "\n".join(rows) + ("\n\n" + "\n".join(notes) if notes else "")
+
+
+def _row(figures: Mapping[str, Any]) -> str:
+    ours = figures["variants"]["practicum"]
+    cells = [figures["title"], f"{ours['best']:,.0f} {figures['unit']}"]
+    for name in ("fastai", "bare"):
+        ratio, goal = figures["ratios"].get(name), figures["goals"].get(name)
+        cells += [_ratio(ratio) if ratio else "not run" if goal else "–", f"{goal:g}" if goal else "–"]
+    return "| " + " | ".join(cells) + " |"
+
+
+def _ratio(ratio: Mapping[str, float]) -> str:
+    return f"**{ratio['best']:.2f}** ({ratio['least']:.2f}–{ratio['most']:.2f}; {ratio['processor']:.2f})"
