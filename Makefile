@@ -6,10 +6,11 @@ APP ?= pets
 VENV := .venv
 BIN := $(VENV)/bin
 UV := 0.13.9
+PEER := .practicum/peer
 # Byte code is written at installation (it halves every import), whatever the shell says.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup repro test check ui docs lock clean
+.PHONY: help setup repro test check benchmark ui docs lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -25,6 +26,9 @@ $(VENV)/.installed: requirements.txt
 lock:  ## compile requirements.txt anew from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --python-version 3.11 --extra dev --custom-compile-command "make lock" pyproject.toml -o requirements.txt
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
+	  --python-version 3.11 --custom-compile-command "make lock" benchmarks/peer/requirements.in \
+	  -o benchmarks/peer/requirements.txt
 
 repro: setup  ## data to exported model of APP (default pets; all for every application), offline in the sample edition
 	@export PATH="$(CURDIR)/$(BIN):$$PATH" && \
@@ -38,6 +42,14 @@ check: setup  ## format, lint, types
 
 test: check  ## check, then every test
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(TESTS)
+
+benchmark: setup $(PEER)/.installed  ## beside fastai (in .practicum/peer) and a bare loop, on a quiet machine: docs/benchmarks.md
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m benchmarks speed $(CASE) --peer $(PEER)/bin/python
+
+$(PEER)/.installed: benchmarks/peer/requirements.txt | setup
+	$(PYTHON) -m venv --without-pip $(PEER)
+	$(BIN)/uv pip install --quiet --python $(PEER)/bin/python --compile-bytecode --require-hashes -r $<
+	touch $@
 
 ui: setup  ## the MLflow UI on the store of this checkout
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m flows ui
