@@ -5,11 +5,13 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 
 from tests.prefect_server import Server
+from tests.remotes import folder_remote
 from tests.scratch import commit, git, plain
 
 LEASE = 12.0
@@ -22,14 +24,15 @@ STAGES = ("download", "clean", "split", "fine_tune", "evaluate", "export")
 class Machines:
     """Two clones of one project, which share a remote, a Prefect server and an MLflow store."""
 
-    def __init__(self, place: Path, origin: Path, server: Server) -> None:
+    def __init__(
+        self, place: Path, origin: Path, server: Server, *, remote: Callable[[Path], None] = folder_remote
+    ) -> None:
         self.place = place
         self.server = server
         self.started: list[subprocess.Popen[bytes]] = []
         project = place / "origin"
         shutil.copytree(origin, project)
-        dvc = [sys.executable, "-m", "dvc", "remote", "add", "-q", "--default", "shelf", str(place / "shelf")]
-        subprocess.run(dvc, cwd=project, check=True)
+        remote(project)
         commit(project, "a remote")
         for name in ("a", "b"):
             git(place, "clone", "-q", "origin", name)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tasks.pipeline import STAGE_NAMES
+from tests import remotes
 from tests.machines import EPOCHS, Machines
 from tests.prefect_server import Server
 from tests.scratch import lock_entries
@@ -38,9 +39,19 @@ def receipt(machines: Machines, name: str, stage: str) -> Path:
     return machines.place / name / ".practicum" / "receipts" / "mine" / f"{stage}.json"
 
 
+@pytest.fixture
+def machines(tmp_path: Path, course: Path, server: Server) -> Iterator[Machines]:
+    """Two clones whose remote is S3."""
+    with remotes.bucket() as address:
+        made = Machines(tmp_path, course, server, remote=lambda project: remotes.s3_remote(project, address))
+        yield made
+        made.end()
+
+
 def test_the_work_of_a_killed_worker_is_taken_over(
     machines: Machines, server: Server, undisturbed: Machines
 ) -> None:
+    """By way of S3; the undisturbed ones shared a folder."""
     before = set(server.states())
     working = {name: machines.start(name, "flows", "run", "mine") for name in ("a", "b")}
     first = until(lambda: next(filter(machines.in_training, working), None), "a training")

@@ -1,52 +1,32 @@
 """What one clone ran, another restores through the remote: a folder, and S3 by its API."""
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
-import httpx
 import pytest
-from moto.server import ThreadedMotoServer
 
 from tasks import sharing, versioning
+from tests import remotes
 from tests.scratch import commit, git, lock_entries
-from tests.stand_in import dvc, make_stand_in, run
+from tests.stand_in import make_stand_in, run
 
 STAGES = ["download@first", "clean@first", "split@first", "fine_tune@first"]
 
 
-@pytest.fixture
-def bucket() -> Iterator[str]:
-    """Address of a server that speaks S3, with a bucket."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    httpx.put(f"http://{host}:{port}/practicum").raise_for_status()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
-def folder_remote(project: Path) -> None:
-    dvc(project, "remote", "add", "-q", "--default", "shelf", str(project.parent / "shelf"))
-
-
-def s3_remote(project: Path, address: str) -> None:
-    dvc(project, "remote", "add", "-q", "--default", "shelf", "s3://practicum/course")
-    for key, value in {"endpointurl": address, "access_key_id": "k", "secret_access_key": "s"}.items():
-        dvc(project, "remote", "modify", "-q", "shelf", key, value)
-
-
 @pytest.fixture(params=["folder", "s3"])
-def clones(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Path]:
+def clones(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Path, Path]]:
     """Two clones that share only their remote."""
     project = make_stand_in(tmp_path / "project")
-    if request.param == "folder":
-        folder_remote(project)
-    else:
-        s3_remote(project, request.getfixturevalue("bucket"))
-    commit(project, "a remote")
-    for name in ("a", "b"):
-        git(tmp_path, "clone", "-q", "project", name)
-    return tmp_path / "a", tmp_path / "b"
+    with remotes.bucket() if request.param == "s3" else nullcontext() as address:
+        if address is None:
+            remotes.folder_remote(project)
+        else:
+            remotes.s3_remote(project, address)
+        commit(project, "a remote")
+        for name in ("a", "b"):
+            git(tmp_path, "clone", "-q", "project", name)
+        yield tmp_path / "a", tmp_path / "b"
 
 
 def walk(root: Path, share: Callable[[Path, str], bool] = sharing.share) -> None:
@@ -73,7 +53,7 @@ def test_what_one_clone_ran_another_restores_and_records_alike(clones: tuple[Pat
 
 def test_only_what_the_stage_made_is_sent(tmp_path: Path) -> None:
     project = make_stand_in(tmp_path / "project")
-    folder_remote(project)
+    remotes.folder_remote(project)
     walk(project, share=lambda root, name: False)
     assert sharing.share(project, "split@first")
     runs = sorted(path for path in (tmp_path / "shelf" / "runs").rglob("*") if path.is_file())
@@ -95,10 +75,10 @@ def test_a_remote_that_fails_loses_nothing(
 ) -> None:
     project = make_stand_in(tmp_path / "project")
     if there == "folder":
-        folder_remote(project)
+        remotes.folder_remote(project)
         (tmp_path / "shelf").write_text("no folder")
     else:
-        s3_remote(project, "http://127.0.0.1:9")
+        remotes.s3_remote(project, "http://127.0.0.1:9")
     with versioning.recorded(project, "download@first"):
         run(project, "download@first")
     assert not sharing.share(project, "download@first")
@@ -122,7 +102,7 @@ def test_a_remote_that_fails_loses_nothing(
 def test_sending_can_be_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     project = make_stand_in(tmp_path / "project")
     assert not sharing.has_remote(project)
-    folder_remote(project)
+    remotes.folder_remote(project)
     assert sharing.has_remote(project)
     monkeypatch.setenv("PRACTICUM_SHARE", "no")
     walk(project)
