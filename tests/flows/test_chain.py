@@ -196,6 +196,7 @@ def test_a_pinned_source_that_changed_fails_and_changes_nothing(project: Path, p
     assert f"sha256 was {was}, is {now}" in artifact("application-mine")
 
 
+@pytest.mark.timeout(method="thread")  # beside another alarm, Prefect's limit could not interrupt a wait
 def test_the_time_limit_ends_a_run_and_what_it_has_started(project: Path, prefect_server: str) -> None:
     from flows.chain import limited, run_application
 
