@@ -196,7 +196,7 @@ class _Run:
                 epoch=at.epochs + 1,
                 step=at.step,
                 steps=len(train),
-                losses={update.name: update.loss.detach() for update in steps},
+                losses={update.name: update.loss for update in steps},
                 rates=rates,
             )
             for watcher in self.watchers:
@@ -225,8 +225,9 @@ class _Run:
     def set_paces(self, phase: Phase, step: int, epoch_steps: int) -> dict[str, tuple[float, ...]]:
         """Set rates and momentum for this step of the phase; returns the rates by name of the module."""
         pace = phase.schedule(step, phase.epochs * epoch_steps, epoch_steps)
-        rates = {name: tuple(rate * pace.factor for rate in phase.rates_of(name)) for name in self.optimisers}
+        rates = {}
         for name, optimiser in self.optimisers.items():
+            rates[name] = tuple([peak * pace.factor for peak in phase.rates_of(name)])
             moved = pace.momentum if phase.optimiser_of(name).has_momentum() else None
             set_pace(optimiser, rates[name], moved)
         return rates

@@ -82,12 +82,13 @@ class World:
         return nullcontext()
 
     def weigh(self, update: Update) -> tuple[Update, Tensor]:
-        """The update with the loss and the count of the whole batch, and this process's part of that loss.
+        """The update with the loss (which has no graph) and the count of the whole batch, and this process's
+        part of that loss, which has one.
 
         Losses of shares are averaged by their counts. That is the loss of the whole batch where a loss is a
         mean over what it counts; one that divides by something else is approximated so.
         """
-        return update, update.loss
+        return Update(update.name, update.loss.detach(), update.count), update.loss
 
     def add_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Sum the gradients over the processes, in place."""
@@ -170,7 +171,7 @@ class Processes(World):
     def weigh(self, update: Update) -> tuple[Update, Tensor]:
         """One sum, before the way back: in it batch norms of several processes meet."""
         if not self.divided:
-            return update, update.loss / self.size
+            return Update(update.name, update.loss.detach(), update.count), update.loss / self.size
         total = float(update.loss.detach()) * update.count if update.count else 0.0
         count, total = self.add(update.count, total)
         loss = update.loss.detach().new_tensor(total / count if count else float("nan"))

@@ -33,23 +33,22 @@ class Losses:
 
     def add(self, updates: Sequence[Update]) -> None:
         """Take in the updates of the step that `at.step` counts as completed."""
-        detached = [Update(each.name, each.loss.detach(), each.count) for each in updates]
-        self.pending.append((self.at.step, detached))
+        self.pending.append((self.at.step, updates))
         if len(self.pending) >= self.every:
             self.settle()
 
     def settle(self) -> None:
         """Add up what is pending. FloatingPointError names the first step whose loss is not finite."""
-        flat = [(step, update) for step, updates in self.pending for update in updates]
-        values = torch.stack([update.loss.double() for _, update in flat]).tolist() if flat else []
-        self.pending = []
+        pending, self.pending = self.pending, []
         sums, counts = self.at.sums, self.at.counts
-        for (step, update), value in zip(flat, values, strict=True):
-            if not math.isfinite(value):
-                what = f"loss of {update.name!r} is {value}"
-                raise FloatingPointError(diagnosis(what, self.phase, self.at.epochs + 1, step))
-            sums[update.name] = sums.get(update.name, 0.0) + value * update.count
-            counts[update.name] = counts.get(update.name, 0) + update.count
+        for step, updates in pending:
+            for update in updates:
+                value = update.loss.item()
+                if not math.isfinite(value):
+                    what = f"loss of {update.name!r} is {value}"
+                    raise FloatingPointError(diagnosis(what, self.phase, self.at.epochs + 1, step))
+                sums[update.name] = sums.get(update.name, 0.0) + value * update.count
+                counts[update.name] = counts.get(update.name, 0) + update.count
 
     def means(self) -> dict[str, float]:
         """Mean loss of the epoch: `train_loss`, or one `train_loss_NAME` per module that took steps."""
@@ -69,7 +68,7 @@ def take_steps(
     world: World = ALONE,
 ) -> Iterator[Update]:
     """Every step that the objective asks for on this batch, or on this process's share of it: the heart of
-    the loop. The updates that come out tell of the whole batch."""
+    the loop. The updates that come out tell of the whole batch; their losses have no graph."""
     updates = iter(objective.updates(batch))
     while True:
         with world.as_one(), cast():
@@ -77,15 +76,20 @@ def take_steps(
         if update is None:
             return
         optimiser = optimisers[update.name]
-        optimiser.zero_grad(set_to_none=True)
+        for parameter in parameters_of(optimiser):
+            parameter.grad = None
         update, loss = world.weigh(update)
         loss.backward()  # type: ignore[no-untyped-call]
-        parameters = [each for group in optimiser.param_groups for each in group["params"]]
-        world.add_gradients(parameters)
+        world.add_gradients(parameters_of(optimiser))
         if clip is not None:
-            nn.utils.clip_grad_norm_(parameters, clip)
+            nn.utils.clip_grad_norm_(list(parameters_of(optimiser)), clip)
         optimiser.step()
         yield update
+
+
+def parameters_of(optimiser: optim.Optimizer) -> Iterator[nn.Parameter]:
+    """Of all its groups."""
+    return (each for group in optimiser.param_groups for each in group["params"])
 
 
 def build_optimisers(phase: Phase) -> dict[str, optim.Optimizer]:

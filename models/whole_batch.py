@@ -27,10 +27,10 @@ def each_tensor(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     """Nested tuples, lists and dicts with their tensors changed."""
     if isinstance(value, Tensor):
         return change(value)
+    if isinstance(value, tuple | list):
+        return type(value)([each_tensor(each, change) for each in value])
     if isinstance(value, Mapping):
         return {key: each_tensor(each, change) for key, each in value.items()}
-    if isinstance(value, tuple | list):
-        return type(value)(each_tensor(each, change) for each in value)
     return value
 
 

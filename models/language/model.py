@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -14,6 +15,12 @@ from models.language.encoder import (
     unpacked,
 )
 from models.language.settings import LanguageNetworkSettings
+
+AT_ONCE = 256
+"""Vectors whose scores exist at once while training: more need not pass through the processor's caches, fewer
+read the output's weights too often. Measured with 8,000 and 30,000 tokens."""
+MANY = 2048
+"""Tokens of a vocabulary from which that pays: with 1,000 it costs as much as it saves."""
 
 
 def build_language_model(settings: LanguageNetworkSettings, vocabulary: int) -> LanguageModel:
@@ -44,10 +51,18 @@ class LanguageModel(nn.Module):
     def run(self, codes: Tensor, state: State | None = None) -> tuple[Tensor, Tensor, Tensor, State]:
         """Scores; the last layer's vectors (N, T, width) after the output's dropout, and before it; the state
         to go on with."""
+        dropped, vectors, after = self.read(codes, state)
+        return self.decoder(dropped, self.encoder.embedding.weight), dropped, vectors, after
+
+    def read(self, codes: Tensor, state: State | None = None) -> tuple[Tensor, Tensor, State]:
+        """What `run` returns after the scores."""
         vectors, _, after = self.encoder(codes, state)
-        dropped = shared_dropout(vectors, self.dropout, training=self.training)
-        scores = self.decoder(dropped, self.encoder.embedding.weight)
-        return scores, dropped, vectors, after
+        return shared_dropout(vectors, self.dropout, training=self.training), vectors, after
+
+    def loss(self, dropped: Tensor, targets: Tensor, *, nothing: int) -> Tensor:
+        """Mean cross-entropy, in nats, of the scores after vectors (N, T, width) with targets (N, T) that are
+        not `nothing`. Its gradient is worked out at once, for one call of `backward`."""
+        return self.decoder.loss(dropped, self.encoder.embedding.weight, targets, nothing=nothing)
 
     def parameter_groups(self) -> list[list[nn.Module]]:
         """Every recurrent layer, then the embedding with the output (fastai's groups): frozen up to the last,
@@ -68,7 +83,22 @@ class Decoder(nn.Module):
 
     def forward(self, vectors: Tensor, embedding: Tensor) -> Tensor:
         """(N, T, width) -> (N, T, vocabulary), by its own weights or by the rows of the embedding."""
-        return F.linear(vectors, embedding if self.weight is None else self.weight, self.bias)
+        return F.linear(vectors, self.weight_of(embedding), self.bias)
+
+    def loss(self, vectors: Tensor, embedding: Tensor, targets: Tensor, *, nothing: int) -> Tensor:
+        """`LanguageModel.loss`, in the precision of the weights. The scores are most of a language model's
+        memory and time: those of a large vocabulary are made and forgotten `AT_ONCE` vectors at a time."""
+        weight = self.weight_of(embedding)
+        parts = nn.LinearCrossEntropyOptions(batch_chunk_size=AT_ONCE) if len(weight) >= MANY else None
+        with torch.autocast(vectors.device.type, enabled=False):
+            return F.linear_cross_entropy(
+                vectors.flatten(0, 1).to(weight.dtype), weight, targets.flatten(),
+                linear_bias=self.bias, ignore_index=nothing, options=parts,
+            )  # fmt: skip
+
+    def weight_of(self, embedding: Tensor) -> Tensor:
+        """(vocabulary, width): its own weights, or the rows of the embedding."""
+        return embedding if self.weight is None else self.weight
 
 
 class Stepwise(nn.Module):

@@ -43,9 +43,9 @@ class LanguageModelling:
     def updates(self, batch: Batch) -> Iterator[Update]:
         """One step per batch."""
         codes, targets = batch
-        scores, dropped, vectors, after = self.network.run(codes, self.carried)
+        dropped, vectors, after = self.network.read(codes, self.carried)
         self.carried = detached(after)
-        loss = _cross_entropy(scores, targets)
+        loss = self.network.loss(dropped, targets, nothing=NOTHING)
         if self.activation:
             loss = loss + self.activation * dropped.float().pow(2).mean()
         if self.change and vectors.shape[1] > 1:

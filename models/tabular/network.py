@@ -40,7 +40,10 @@ class TabularNet(nn.Module):
 
     def embed(self, codes: Tensor) -> Tensor:
         """(N, columns) to (N, sum of the widths): what the network knows about the names alone."""
-        found = [embedding(codes[:, place]) for place, embedding in enumerate(self.embeddings)]
+        columns = (
+            codes.T.contiguous()
+        )  # each as a run in memory, or its look-up and its gradient would copy it
+        found = [embedding(column) for column, embedding in zip(columns, self.embeddings, strict=True)]
         return torch.cat(found, 1) if found else codes.new_zeros((len(codes), 0), dtype=torch.float32)
 
     def vectors(self, column: int) -> Tensor:

@@ -47,6 +47,30 @@ def test_a_text_becomes_these_tokens(text: str, tokens: str) -> None:
     assert words(text) == tokens.split(" ")
 
 
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("The lighthouse keeper's daughter didn't believe a word of it, and why should she?",
+         "xxmaj the lighthouse keeper 's daughter did n't believe a word of it , and why should she ?"),
+        ("Two boats (one red, one blue) left at 10:30; NOBODY saw them come back.",
+         "xxmaj two boats ( one red , one blue ) left at 10:30 ; xxup nobody saw them come back ."),
+        ("It cost $1,250.50 - far too much for a second-hand piano & a broken stool!",
+         "xxmaj it cost $ 1,250.50 - far too much for a second - hand piano & a broken stool !"),
+        ("Tom &amp; Anna paid 3/4 of the bill<br />and left the rest to Mr Grey.",
+         "xxmaj tom & & xxmaj anna paid 3 / 4 of the bill \n and left the rest to xxmaj mr xxmaj grey ."),
+        ("Noooooo, it was the very last train of the YEAR.",
+         "n xxrep 6 o , it was the very last train of the xxup year ."),
+        ("Nobody gave more than 7/10, and rule #3 says that 8 isn't possible.",
+         "xxmaj nobody gave more than 7 / 10 , and rule # 3 says that 8 is n't possible ."),
+        ("A \"quiet\" evening: rain, tea, \"old\" letters and McAllister's cat.",
+         "a \" quiet \" evening : rain , tea , \" old \" letters and mcallister 's cat ."),
+    ],
+)  # fmt: skip
+def test_common_sentences_become_the_tokens_of_fastai(text: str, tokens: str) -> None:
+    """These were made by fastai 2.8.12: its default rules and its `WordTokenizer`, which asks spaCy 3.8."""
+    assert words(text) == tokens.split(" ")
+
+
 def test_every_document_opens_with_its_mark_where_that_is_asked_for() -> None:
     assert list(tokenise(["a b", "c"], begin=True)) == [["xxbos", "a", "b"], ["xxbos", "c"]]
     assert list(tokenise(["a b"], begin=False)) == [["a", "b"]]

@@ -6,7 +6,9 @@ import pytest
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
+from models.language import model as module
 from models.language.encoder import Encoder, build_encoder, packed, state_size, unpacked
 from models.language.generation import generate
 from models.language.model import LanguageModel, Stepwise, build_language_model
@@ -174,3 +176,36 @@ def test_generated_text_repeats_itself_and_leaves_the_network_alone() -> None:
     assert 0 not in first
     likeliest = int(network.eval()(torch.tensor([[1, 2]]))[0, -1].argmax())
     assert generate(network, [1, 2], tokens=1, temperature=0) == [likeliest]
+
+
+@pytest.mark.parametrize("name", ["awd_lstm", "gru"])
+@pytest.mark.parametrize("many", [1, TOKENS + 1])
+def test_the_loss_is_the_cross_entropy_of_the_scores(
+    name: str, many: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By parts and at once, tied and untied: the same loss and the same gradients, to float32's rounding."""
+    monkeypatch.setattr(module, "MANY", many)
+    monkeypatch.setattr(module, "AT_ONCE", 4)  # 15 vectors: three full parts and a rest
+    network, targets = model(name).eval(), codes().roll(-1, dims=1)
+    targets[0, 2:] = -100
+
+    def gradients(loss: Tensor) -> list[Tensor]:
+        return list(torch.autograd.grad(loss, list(network.parameters())))
+
+    scores, dropped, _, _ = network.run(codes())
+    plain = cross_entropy(scores.flatten(0, 1), targets.flatten())
+    expected = gradients(plain)
+    dropped, _, _ = network.read(codes())
+    loss = network.loss(dropped, targets, nothing=-100)
+    torch.testing.assert_close(loss, plain, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(gradients(loss), expected, rtol=1e-5, atol=1e-7)
+
+
+def test_the_loss_of_a_large_vocabulary_is_computed_in_float32_under_autocast() -> None:
+    torch.manual_seed(0)
+    network = build_language_model(settings("awd_lstm"), module.MANY).eval()
+    dropped, _, _ = network.read(codes())
+    plain = network.loss(dropped, codes(), nothing=-100)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(network.loss(dropped, codes(), nothing=-100), plain)
+    assert plain.dtype == torch.float32
