@@ -76,8 +76,10 @@ def open_part(
     size: int | None = None,
     batch_size: int | None = None,
     augmentation: Augmentation | None = None,
+    training: bool | None = None,
 ) -> ImageBatches:
-    """Batches of one part as the settings say; the training part is shuffled and cut at random."""
+    """Batches of one part as the settings say. In `training`, by default of the training part, they are
+    shuffled and cut at random; otherwise they are as in evaluation."""
     from data.images.batches import open_images
     from models.hardware import device
 
@@ -87,7 +89,7 @@ def open_part(
         vocabulary=classes,
         size=size or settings.size,
         batch_size=batch_size or settings.batch_size,
-        training=part == "train",
+        training=part == "train" if training is None else training,
         channels=settings.channels,
         resize=settings.resize,
         cache=cache,
@@ -178,7 +180,8 @@ def _training_batch(subject: Subject) -> Figure:
         settings,
         subject.cache,
         batch_size=min(subject.evaluation.shown, count),
-        augmentation=settings.augmentation,
+        augmentation=settings.varied,
+        training=settings.varied is not None,
     )
     images, targets = next(iter(batches.epoch(0)))
     pictures = list(images.permute(0, 2, 3, 1).cpu().numpy())
