@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from data.examples import Items
     from models.export import Program
-    from models.fit import Batches
     from models.phases import Phase
 
 
@@ -86,32 +85,16 @@ class ImageEvaluation(BaseModel, frozen=True, extra="forbid", strict=True, use_a
 def learn(items: Items, settings: ImageTraining, cache: Path) -> Learning:
     """Batches of the training and validation parts at each phase's size; classes from the training labels."""
     from data.images.batches import IMAGENET, channel_statistics, label_vocabulary
-    from data.images.features import FeatureBatches
-    from models.vision.precompute import HeadAlone
 
     classes = label_vocabulary(items.table(["train"], ["label"])["label"].to_pylist())
-
-    def loaders(phase: Phase) -> tuple[Batches, Batches]:
-        opened = partial(
-            pictures.open_part, items, classes=classes, settings=settings, cache=cache,
-            size=phase.size or settings.size,
-        )  # fmt: skip
-        valid, head = opened(part="valid"), phase.objective
-        if isinstance(head, HeadAlone):
-            still = FeatureBatches(opened(part="train", training=False), head.features, training=True)
-            return still, FeatureBatches(valid, head.features, training=False)
-        return opened(part="train", augmentation=settings.augmentation), valid
 
     statistics = IMAGENET
     if settings.statistics == "training":
         statistics = channel_statistics(
-            items,
-            ["train"],
-            size=settings.size,
-            channels=settings.channels,
-            resize=settings.resize,
+            items, ["train"], size=settings.size, channels=settings.channels, resize=settings.resize,
             cache=cache,
-        )
+        )  # fmt: skip
+    loaders = partial(pictures.open_phase, items=items, classes=classes, settings=settings, cache=cache)
     return Learning(loaders=loaders, facts={"classes": classes, **statistics})
 
 
@@ -120,13 +103,9 @@ def network(settings: ImageTraining, facts: Mapping[str, Any]) -> nn.Module:
     from models.vision.classifier import build_classifier
 
     return build_classifier(
-        settings.network,
-        classes=len(facts["classes"]),
-        channels=settings.channels,
-        size=settings.size,
-        mean=facts["mean"],
-        std=facts["std"],
-    )
+        settings.network, classes=len(facts["classes"]), channels=settings.channels, size=settings.size,
+        mean=facts["mean"], std=facts["std"],
+    )  # fmt: skip
 
 
 def start(module: nn.Module, trained: Trained, facts: Mapping[str, Any]) -> list[str]:
@@ -181,13 +160,11 @@ def signature(
         example={"images": example},
         outputs=("probabilities",),
         preprocess={
-            "kind": "encoded_images",
-            "size": settings.size,
-            "channels": settings.channels,
+            "kind": "encoded_images", "size": settings.size, "channels": settings.channels,
             "resize": settings.resize,
         },
         labels=tuple(facts["classes"]),
-    )
+    )  # fmt: skip
 
 
 RECIPE = Recipe(
@@ -195,9 +172,7 @@ RECIPE = Recipe(
     lesson="2019 lessons 1, 2 and 7; 2018 lessons 1, 2 and 7",
     family="vision",
     blocks={
-        "clean": ImageCleaning,
-        "fine_tune": ImageTraining,
-        "evaluate": ImageEvaluation,
+        "clean": ImageCleaning, "fine_tune": ImageTraining, "evaluate": ImageEvaluation,
         "export": ExportSettings,
     },
     schema=image_schema,
@@ -219,4 +194,4 @@ RECIPE = Recipe(
         " another kind means nothing.",
         "Probabilities were not calibrated, and no group of people or places was looked at apart.",
     ),
-)
+)  # fmt: skip

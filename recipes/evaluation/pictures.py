@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from data.examples import Items
     from data.images.batches import ImageBatches
     from data.images.settings import Augmentation
+    from models.fit import Batches
+    from models.phases import Phase
 
 
 def predict(subject: Subject) -> pa.Table:
@@ -97,6 +100,23 @@ def open_part(
         seed=settings.seed,
         device=device(),
     )
+
+
+def open_phase(
+    phase: Phase, *, items: Items, classes: Sequence[str], settings: Any, cache: Path
+) -> tuple[Batches, Batches]:
+    """Training and validation batches of a phase at its size: pictures, or features for a head alone."""
+    from data.images.features import FeatureBatches
+    from models.vision.precompute import HeadAlone
+
+    opened = partial(
+        open_part, items, classes=classes, settings=settings, cache=cache, size=phase.size or settings.size
+    )
+    valid, head = opened(part="valid"), phase.objective
+    if isinstance(head, HeadAlone):
+        still = FeatureBatches(opened(part="train", training=False), head.features, training=True)
+        return still, FeatureBatches(valid, head.features, training=False)
+    return opened(part="train", augmentation=settings.augmentation), valid
 
 
 def interpret(subject: Subject, predictions: pa.Table) -> Iterator[Figure]:
