@@ -131,7 +131,7 @@ class Cached:
     def __init__(self, folder: Path, shapes: npt.NDArray[np.int64], geometry: Geometry) -> None:
         self.folder, self.shapes, self.geometry = folder, shapes, geometry
         self.offsets = _offsets(shapes, geometry.channels)
-        # An ordinary array over the map: slices of a `memmap` cost ten times as much.
+        # An ordinary array over the map: each slice of a `memmap` would be one again, with all its set-up.
         self._flat = np.asarray(
             np.memmap(folder / "pixels.u8", np.uint8, "r", shape=(int(self.offsets[-1]),))
         )

@@ -61,8 +61,8 @@ class ClassifierPhase(PhaseSettings, frozen=True, extra="forbid", strict=True, u
     """One phase of a classifier, as written in params.yaml."""
 
     precompute: bool = False
-    """Compute the features of the frozen body once and train the head on them (course of 2018; 5 epochs cost
-    little more than one). Pictures are those of evaluation, without augmentation, and the batch norms of the
+    """Compute the features of the frozen body once and train the head on them (course of 2018).
+    Pictures are those of evaluation, without augmentation, and the batch norms of the
     body learn nothing. Needs `freeze: body`."""
 
     @model_validator(mode="after")
