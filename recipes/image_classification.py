@@ -9,15 +9,16 @@ Course: lesson 1 of 2019 and of 2018 (fine-tuning), lesson 2 of 2019 (bears), le
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from data.images.cleaning import ImageCleaning, clean_images, image_schema
 from data.images.settings import Augmentation
-from models.settings import ExportSettings, OptimiserSettings, PhaseSettings
-from models.vision.settings import NetworkSettings
+from models.settings import ExportSettings, OptimiserSettings
+from models.vision.settings import FLAT, ClassifierPhase, NetworkSettings
 from recipes.evaluation import classification, pictures
 from recipes.recipe import Learning, Recipe, Trained, Training
 
@@ -44,17 +45,30 @@ class ImageTraining(Training, frozen=True, extra="forbid", strict=True, use_attr
     """How a picture becomes a square."""
     batch_size: int = Field(default=64, ge=2)
     """Pictures per step (course: 64)."""
-    phases: Annotated[tuple[PhaseSettings, ...], Field(strict=False, min_length=1)] = (
-        PhaseSettings(epochs=4, rates=(3e-3,), freeze="body"),
-        PhaseSettings(epochs=2, rates=(1e-6, 1e-4)),
+    phases: Annotated[tuple[ClassifierPhase, ...], Field(strict=False, min_length=1)] = (
+        ClassifierPhase(epochs=4, rates=(3e-3,), freeze="body"),
+        ClassifierPhase(epochs=2, rates=(1e-6, 1e-4)),
     )
     """Stretches of training, one after the other."""
     optimiser: OptimiserSettings = OptimiserSettings()
     """Which optimiser."""
     augmentation: Augmentation = Augmentation()
-    """What training pictures undergo."""
+    """What training pictures undergo, save in phases with `precompute`."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Share of the target that is spread over all classes."""
+
+    @property
+    def varied(self) -> Augmentation | None:
+        """The augmentation; none where no phase has it."""
+        return None if all(phase.precompute for phase in self.phases) else self.augmentation
+
+    @model_validator(mode="after")
+    def _has_a_body_and_no_augmentation(self) -> ImageTraining:
+        if self.network.name in FLAT and any(phase.precompute for phase in self.phases):
+            raise ValueError(f"phases: precompute needs a body to freeze, which {self.network.name} has not")
+        if self.varied is None and self.augmentation != Augmentation():
+            raise ValueError("augmentation: has no effect, as every phase has precompute; leave it out")
+        return self
 
 
 class ImageEvaluation(BaseModel, frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True):
@@ -70,29 +84,17 @@ class ImageEvaluation(BaseModel, frozen=True, extra="forbid", strict=True, use_a
 
 def learn(items: Items, settings: ImageTraining, cache: Path) -> Learning:
     """Batches of the training and validation parts at each phase's size; classes from the training labels."""
-    from data.images.batches import IMAGENET, ImageBatches, channel_statistics, label_vocabulary
+    from data.images.batches import IMAGENET, channel_statistics, label_vocabulary
 
     classes = label_vocabulary(items.table(["train"], ["label"])["label"].to_pylist())
-
-    def train(size: int) -> ImageBatches:
-        return pictures.open_part(
-            items, "train", classes, settings, cache, size=size, augmentation=settings.augmentation
-        )
-
-    def loaders(phase: Phase) -> tuple[ImageBatches, ImageBatches]:
-        size = phase.size or settings.size
-        return train(size), pictures.open_part(items, "valid", classes, settings, cache, size=size)
 
     statistics = IMAGENET
     if settings.statistics == "training":
         statistics = channel_statistics(
-            items,
-            ["train"],
-            size=settings.size,
-            channels=settings.channels,
-            resize=settings.resize,
+            items, ["train"], size=settings.size, channels=settings.channels, resize=settings.resize,
             cache=cache,
-        )
+        )  # fmt: skip
+    loaders = partial(pictures.open_phase, items=items, classes=classes, settings=settings, cache=cache)
     return Learning(loaders=loaders, facts={"classes": classes, **statistics})
 
 
@@ -101,13 +103,9 @@ def network(settings: ImageTraining, facts: Mapping[str, Any]) -> nn.Module:
     from models.vision.classifier import build_classifier
 
     return build_classifier(
-        settings.network,
-        classes=len(facts["classes"]),
-        channels=settings.channels,
-        size=settings.size,
-        mean=facts["mean"],
-        std=facts["std"],
-    )
+        settings.network, classes=len(facts["classes"]), channels=settings.channels, size=settings.size,
+        mean=facts["mean"], std=facts["std"],
+    )  # fmt: skip
 
 
 def start(module: nn.Module, trained: Trained, facts: Mapping[str, Any]) -> list[str]:
@@ -124,14 +122,22 @@ def phases(
     """Cross-entropy through the block's phases."""
     from torch.nn import CrossEntropyLoss
 
+    from models.hardware import device
     from models.metrics import accuracy, error_rate
     from models.objective import Supervised
     from models.phases import build_phase
+    from models.steps import autocast
+    from models.vision.classifier import ImageClassifier
+    from models.vision.precompute import HeadAlone
 
-    objective = Supervised(module, CrossEntropyLoss(label_smoothing=settings.label_smoothing))
+    assert isinstance(module, ImageClassifier)
+    loss = CrossEntropyLoss(label_smoothing=settings.label_smoothing)
+    whole = Supervised(module, loss)
+    head = HeadAlone(module, loss, cast=autocast(settings.precision, device()))
     return tuple(
         build_phase(
-            phase, objective, name=f"{number}-{phase.freeze}", optimiser=settings.optimiser,
+            phase, head if phase.precompute else whole, name=f"{number}-{phase.freeze}",
+            optimiser=settings.optimiser,
             metrics={"error_rate": error_rate(), "accuracy": accuracy()},
         )
         for number, phase in enumerate(settings.phases, start=1)
@@ -154,13 +160,11 @@ def signature(
         example={"images": example},
         outputs=("probabilities",),
         preprocess={
-            "kind": "encoded_images",
-            "size": settings.size,
-            "channels": settings.channels,
+            "kind": "encoded_images", "size": settings.size, "channels": settings.channels,
             "resize": settings.resize,
         },
         labels=tuple(facts["classes"]),
-    )
+    )  # fmt: skip
 
 
 RECIPE = Recipe(
@@ -168,9 +172,7 @@ RECIPE = Recipe(
     lesson="2019 lessons 1, 2 and 7; 2018 lessons 1, 2 and 7",
     family="vision",
     blocks={
-        "clean": ImageCleaning,
-        "fine_tune": ImageTraining,
-        "evaluate": ImageEvaluation,
+        "clean": ImageCleaning, "fine_tune": ImageTraining, "evaluate": ImageEvaluation,
         "export": ExportSettings,
     },
     schema=image_schema,
@@ -192,4 +194,4 @@ RECIPE = Recipe(
         " another kind means nothing.",
         "Probabilities were not calibrated, and no group of people or places was looked at apart.",
     ),
-)
+)  # fmt: skip

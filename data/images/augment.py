@@ -117,6 +117,9 @@ def warp(
     if same is not None and bool(same.all()):
         return images
     grid = _sampling_grid(homographies.to(images.device, torch.float32), height, width)
+    if padding == "reflection" and _within(homographies, 3.0):
+        # What `grid_sample` does for any distance; from 1 to 3 beyond an edge lies one mirror image.
+        grid, padding = grid.clamp(-1, 1).mul_(2).sub_(grid), "border"
     warped: Tensor = F.grid_sample(images, grid, mode=mode, padding_mode=padding, align_corners=False)
     if same is not None and bool(same.any()):
         kept = same.to(images.device)
@@ -140,15 +143,19 @@ def light(images: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 
 
 def _sampling_grid(homographies: Tensor, height: int, width: int) -> Tensor:
-    """(N, height, width, 2): where each output pixel is read. No matrix product, which some devices round."""
+    """(N, height, width, 2), stored as two planes: where each output pixel is read. No matrix product, which
+    some devices round."""
     h = homographies[..., None]
-    across = h[:, :, 0] * _centres(width, homographies.device)
-    down = h[:, :, 1] * _centres(height, homographies.device) + h[:, :, 2]
-    x, y, depth = (across[:, :, None, :] + down[:, :, :, None]).unbind(1)
-    grid = torch.empty((*x.shape, 2), device=x.device)
-    torch.div(x, depth, out=grid[..., 0])
-    torch.div(y, depth, out=grid[..., 1])
-    return grid
+    across = (h[:, :, 0] * _centres(width, homographies.device))[:, :, None, :]
+    down = (h[:, :, 1] * _centres(height, homographies.device) + h[:, :, 2])[:, :, :, None]
+    return (across[:, :2] + down[:, :2]).div_(across[:, 2:] + down[:, 2:]).permute(0, 2, 3, 1)
+
+
+def _within(homographies: Tensor, bound: float) -> bool:
+    """Whether no output pixel is read farther than `bound` from the middle of its source: surely, if so."""
+    most = homographies.abs().sum(-1)
+    depth = 2 * homographies[:, 2, 2] - most[:, 2]  # at least
+    return bool((most[:, :2] <= bound * depth[:, None]).all())
 
 
 def _centres(count: int, device: torch.device) -> Tensor:
@@ -188,16 +195,10 @@ def _zooms(scale: Tensor, focus: Tensor) -> Tensor:
 def _warps(moves: Tensor) -> Tensor:
     """fastai v1's `symmetric_warp`: opposite corners move apart or together by the four `moves` (N, 4); the
     matrix takes the moved corners to the corners of the image."""
-    m = moves.unbind(-1)
-    targets = torch.stack(
-        [-1 - m[3], -1 - m[1], -1 - m[2], 1 + m[1], 1 + m[3], -1 - m[0], 1 + m[2], 1 + m[0]], -1
-    ).view(-1, 4, 2)
-    corners = torch.tensor(CORNERS, dtype=torch.float64).expand_as(targets)
-    one, zero = torch.ones_like(targets[..., :1]), torch.zeros_like(targets)
-    point = torch.cat([targets, one], -1)
-    nothing = torch.cat([zero, zero[..., :1]], -1)
-    for_x = torch.cat([point, nothing, -corners[..., :1] * targets], -1)
-    for_y = torch.cat([nothing, point, -corners[..., 1:] * targets], -1)
-    system = torch.cat([for_x, for_y], 1)
-    solved = torch.linalg.solve(system, torch.cat([corners[..., 0], corners[..., 1]], 1))
-    return torch.cat([solved, torch.ones_like(solved[:, :1])], 1).view(-1, 3, 3)
+    right, left, bottom, top = (1 + moves).unbind(-1)  # half the length of each side, once moved
+    x, y = (left - right) / (left + right), (top - bottom) / (top + bottom)
+    ahead = [2 * top * bottom / (top + bottom), x * (bottom - top) / 2, x * (top + bottom) / 2]
+    ahead += [y * (right - left) / 2, 2 * left * right / (left + right), y * (left + right) / 2]
+    back = torch.linalg.inv(torch.stack([*ahead, x, y, torch.ones_like(x)], -1).view(-1, 3, 3))
+    matrix: Tensor = back / back[:, 2:, 2:]
+    return matrix

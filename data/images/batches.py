@@ -109,10 +109,7 @@ class ImageBatches:
         self.batch_size, self.training, self.seed = batch_size, training, seed
         self.augmentation, self.device = augmentation, torch.device(device)
         self.window, self.size = _window(images, self.item_ids)
-        full, rest = divmod(len(images), batch_size)
-        # One image alone has no variance for batch norm, so such a rest is left out of training.
-        dropped = training and full and (drop_last or rest == 1)
-        self.steps = full + (1 if rest and not dropped else 0)
+        self.steps = count_steps(len(images), batch_size, training=training, drop_last=drop_last)
 
     def __len__(self) -> int:
         return self.steps
@@ -133,9 +130,7 @@ class ImageBatches:
         """The indices of all images in the order of epoch `number`."""
         if not self.training:
             return np.arange(len(self.images))
-        drawn: npt.NDArray[np.int64] = torch.randperm(
-            len(self.images), generator=generator_of(self.seed, number)
-        ).numpy()
+        drawn: npt.NDArray[np.int64] = shuffled(len(self.images), self.seed, number).numpy()
         return drawn
 
     def _gather(self, order: npt.NDArray[np.int64], number: int, step: int) -> tuple[Tensor, Tensor]:
@@ -165,6 +160,19 @@ class ImageBatches:
         if images.shape[-2:] != self.size:
             images = warp(images, torch.eye(3).expand(len(images), 3, 3), self.size)
         return images, targets
+
+
+def count_steps(count: int, batch_size: int, *, training: bool, drop_last: bool = False) -> int:
+    """Batches of an epoch of `count` examples."""
+    full, rest = divmod(count, batch_size)
+    # One image alone has no variance for batch norm, so such a rest is left out of training.
+    dropped = training and full and (drop_last or rest == 1)
+    return full + (1 if rest and not dropped else 0)
+
+
+def shuffled(count: int, seed: int, number: int) -> Tensor:
+    """(count,) int64: the order of the training examples in epoch `number`."""
+    return torch.randperm(count, generator=generator_of(seed, number))
 
 
 def open_images(

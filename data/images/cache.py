@@ -131,14 +131,17 @@ class Cached:
     def __init__(self, folder: Path, shapes: npt.NDArray[np.int64], geometry: Geometry) -> None:
         self.folder, self.shapes, self.geometry = folder, shapes, geometry
         self.offsets = _offsets(shapes, geometry.channels)
-        self._flat = np.memmap(folder / "pixels.u8", np.uint8, "r", shape=(int(self.offsets[-1]),))
+        # An ordinary array over the map: each slice of a `memmap` would be one again, with all its set-up.
+        self._flat = np.asarray(
+            np.memmap(folder / "pixels.u8", np.uint8, "r", shape=(int(self.offsets[-1]),))
+        )
 
     def __len__(self) -> int:
         return len(self.shapes)
 
     def __getitem__(self, index: int) -> Bytes:
         run = self._flat[self.offsets[index] : self.offsets[index + 1]]
-        return np.asarray(run).reshape(*self.shapes[index], self.geometry.channels)
+        return run.reshape(*self.shapes[index], self.geometry.channels)
 
 
 class Decoding:

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
+from models.settings import PhaseSettings
+
 Name = Literal[
     "resnet18",
     "resnet34",
@@ -52,4 +54,21 @@ class NetworkSettings(BaseModel, frozen=True, extra="forbid", strict=True, use_a
                 self.name, ("dropout", "hidden", "final_norm")
             ):
                 raise ValueError(f"{name} has no effect on the network {self.name}")
+        return self
+
+
+class ClassifierPhase(PhaseSettings, frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True):
+    """One phase of a classifier, as written in params.yaml."""
+
+    precompute: bool = False
+    """Compute the features of the frozen body once and train the head on them (course of 2018).
+    Pictures are those of evaluation, without augmentation, and the batch norms of the
+    body learn nothing. Needs `freeze: body`."""
+
+    @model_validator(mode="after")
+    def _body_stays(self) -> ClassifierPhase:
+        if self.precompute and self.freeze != "body":
+            raise ValueError(
+                f"precompute needs a body that stays as it is: write freeze: body, not {self.freeze}"
+            )
         return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from data.examples import Items
     from data.images.batches import ImageBatches
     from data.images.settings import Augmentation
+    from models.fit import Batches
+    from models.phases import Phase
 
 
 def predict(subject: Subject) -> pa.Table:
@@ -76,8 +79,10 @@ def open_part(
     size: int | None = None,
     batch_size: int | None = None,
     augmentation: Augmentation | None = None,
+    training: bool | None = None,
 ) -> ImageBatches:
-    """Batches of one part as the settings say; the training part is shuffled and cut at random."""
+    """Batches of one part as the settings say. In `training`, by default of the training part, they are
+    shuffled and cut at random; otherwise they are as in evaluation."""
     from data.images.batches import open_images
     from models.hardware import device
 
@@ -87,7 +92,7 @@ def open_part(
         vocabulary=classes,
         size=size or settings.size,
         batch_size=batch_size or settings.batch_size,
-        training=part == "train",
+        training=part == "train" if training is None else training,
         channels=settings.channels,
         resize=settings.resize,
         cache=cache,
@@ -95,6 +100,23 @@ def open_part(
         seed=settings.seed,
         device=device(),
     )
+
+
+def open_phase(
+    phase: Phase, *, items: Items, classes: Sequence[str], settings: Any, cache: Path
+) -> tuple[Batches, Batches]:
+    """Training and validation batches of a phase at its size: pictures, or features for a head alone."""
+    from data.images.features import FeatureBatches
+    from models.vision.precompute import HeadAlone
+
+    opened = partial(
+        open_part, items, classes=classes, settings=settings, cache=cache, size=phase.size or settings.size
+    )
+    valid, head = opened(part="valid"), phase.objective
+    if isinstance(head, HeadAlone):
+        still = FeatureBatches(opened(part="train", training=False), head.features, training=True)
+        return still, FeatureBatches(valid, head.features, training=False)
+    return opened(part="train", augmentation=settings.augmentation), valid
 
 
 def interpret(subject: Subject, predictions: pa.Table) -> Iterator[Figure]:
@@ -178,7 +200,8 @@ def _training_batch(subject: Subject) -> Figure:
         settings,
         subject.cache,
         batch_size=min(subject.evaluation.shown, count),
-        augmentation=settings.augmentation,
+        augmentation=settings.varied,
+        training=settings.varied is not None,
     )
     images, targets = next(iter(batches.epoch(0)))
     pictures = list(images.permute(0, 2, 3, 1).cpu().numpy())

@@ -1,14 +1,21 @@
 """The recipe on real files: its networks, weights and sizes, beyond the drawn editions."""
 
+import re
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import torch
+from pydantic import ValidationError
 
+from data.examples import Items
+from models.vision.precompute import HeadAlone
+from recipes.evaluation.pictures import open_part
 from recipes.image_classification import RECIPE, ImageTraining
 from recipes.recipe import Trained, find_recipe, recipe_names
 from tasks.checkpoint import read_trained
+from tasks.parameters import load_parameters
 from tasks.pipeline import run_stage
 from tasks.workspace import Workspace, checkout
 from tests import pictures
@@ -40,6 +47,75 @@ def test_every_network_answers_for_every_class(name: str) -> None:
     network = RECIPE.network(settings, FACTS).eval()
     with torch.no_grad():
         assert network(torch.rand(2, 3, 32, 32)).shape == (2, 3)
+
+
+FROZEN = {"epochs": 1, "rates": [0.01], "freeze": "body", "precompute": True}
+WHOLE = {"epochs": 1, "rates": [0.001, 0.01]}
+
+
+@pytest.mark.parametrize(
+    ("block", "says"),
+    [
+        ({"phases": [{**FROZEN, "freeze": "none"}]}, "phases.0.*precompute needs .* freeze: body, not none"),
+        ({"phases": [{**FROZEN, "freeze": 1}]}, "precompute needs .* freeze: body, not 1"),
+        ({"phases": [FROZEN], "augmentation": {"rotate": 20.0}}, "augmentation: has no effect"),
+        (
+            {"phases": [FROZEN, WHOLE], "network": {"name": "mlp"}},
+            "needs a body to freeze, which mlp has not",
+        ),
+    ],
+)
+def test_contradictions_of_precompute_are_named(block: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValidationError) as error:
+        ImageTraining.model_validate(block)
+    assert re.search(says, str(error.value), re.DOTALL)
+
+
+def test_an_augmentation_is_for_the_phases_without_precompute() -> None:
+    both = ImageTraining.model_validate({"phases": [FROZEN, WHOLE], "augmentation": {"rotate": 20.0}})
+    assert both.varied == both.augmentation
+    alone = ImageTraining.model_validate({"phases": [FROZEN]})
+    assert alone.varied is None
+    assert ImageTraining.model_validate(alone.model_dump(mode="json")) == alone
+
+
+@pytest.fixture(scope="module")
+def frozen_first(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Drawn shapes: two frozen phases of two sizes on features, one of the whole network."""
+    folder = tmp_path_factory.mktemp("frozen")
+    pictures.write_folder(folder / "shapes")
+    block = {"phases": [{**FROZEN, "epochs": 2, "size": 24}, FROZEN, WHOLE], "precision": "bf16"}
+    entry = pictures.entry(fine_tune=block)
+    workspace = checkout(make_project(folder / "project", pictures.parameters(shapes=entry)))
+    for stage in ("download", "clean", "split", "fine_tune", "evaluate"):
+        run_stage(stage, "shapes", workspace=workspace)
+    return workspace
+
+
+def test_a_training_with_precompute_goes_through_its_phases(frozen_first: Workspace) -> None:
+    history = pq.read_table(frozen_first.folder("shapes", "fine_tune") / "history.parquet").to_pylist()
+    assert [row["phase"] for row in history] == ["1-body", "1-body", "2-body", "3-none"]
+    assert history[1]["train_loss"] < history[0]["train_loss"]
+
+
+def test_pictures_of_such_a_phase_are_those_of_evaluation(frozen_first: Workspace, tmp_path: Path) -> None:
+    """Features of training and validation pictures are what the body makes of the stage's own pixels."""
+    clean, split = (frozen_first.folder("shapes", stage) for stage in ("clean", "split"))
+    items = Items(clean, split)
+    settings = load_parameters(frozen_first.root / "params.yaml").application("shapes")[0].fine_tune
+    learning = RECIPE.learn(items, settings, tmp_path)
+    network = RECIPE.network(settings, learning.facts).eval()
+    first, _, last = RECIPE.phases(settings, network, learning, None)
+    train, valid = learning.loaders(first)
+    assert isinstance(first.objective, HeadAlone)
+    assert valid is not None
+    plain = open_part(items, "valid", learning.facts["classes"], settings, tmp_path, size=24)
+    for (features, targets), (images, expected) in zip(valid.epoch(0), plain.epoch(0), strict=True):
+        assert torch.equal(features, first.objective.features(images))
+        assert torch.equal(targets, expected)
+    assert sum(len(targets) for _, targets in train.epoch(0)) == len(items.table(["train"]))
+    images, _ = next(iter(learning.loaders(last)[0].epoch(0)))
+    assert images.shape[1:] == (3, 32, 32)
 
 
 def published(weights: Path) -> Trained:

@@ -4,12 +4,15 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from pydantic import ValidationError
 from torch import Tensor
 
+from data.images import augment as module
 from data.images.augment import (
     CORNERS,
     _symmetries,
+    _warps,
     augment,
     generator_of,
     homographies,
@@ -248,3 +251,43 @@ def test_reflection_at_large_angles_has_no_black_corner() -> None:
     dark = warp(white, matrices(only(rotate=180.0), 32), 24, padding="zeros")
     assert dark.min() == 0
     assert math.isclose(float(dark.max()), 1, abs_tol=1e-5)
+
+
+def plainly(images: Tensor, matrices: Tensor, size: int, padding: str) -> Tensor:
+    """The definition of `warp`, pixel by pixel in float64, with the kernel's own padding."""
+    centres = (torch.arange(size).double() * 2 + 1) / size - 1
+    y, x = torch.meshgrid(centres, centres, indexing="ij")
+    read = torch.stack([x, y, torch.ones_like(x)], -1) @ matrices.double().mT[:, None]
+    grid = read[..., :2] / read[..., 2:]
+    return F.grid_sample(images.double(), grid, padding_mode=padding, align_corners=False).float()
+
+
+@pytest.mark.parametrize("padding", ["reflection", "border", "zeros"])
+@pytest.mark.parametrize("far", [0.0, 1.9, 4.0, 9.0])
+def test_images_are_read_as_plainly_defined_however_far_outside(padding: str, far: float) -> None:
+    """One mirror image is folded by hand, more are left to the kernel."""
+    images = pictures(12, 30).float() / 255
+    moved = matrices(Augmentation(p_affine=1.0), 12)
+    moved[:, 0, 2] += far
+    warped = warp(images, moved, 24, padding=padding)
+    torch.testing.assert_close(warped, plainly(images, moved, 24, padding), rtol=0, atol=2e-4)
+
+
+def test_the_number_of_images_at_once_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, made = pictures(13, 30), []
+    for count in (1, 4, 100):
+        monkeypatch.setattr(module, "CHUNK", count)
+        made.append(augment(images, Augmentation(), size=24, generator=generator_of(9)))
+    assert torch.equal(made[0], made[1])
+    assert torch.equal(made[0], made[2])
+
+
+def test_warps_solve_the_equations_of_the_four_corners() -> None:
+    """Each moved corner of the output is read at the corner of the image: eight equations for the matrix."""
+    moves = (torch.rand(50, 4, generator=generator_of(10)) - 0.5).double() * 0.8
+    right, left, bottom, top = (1 + moves).unbind(1)
+    targets = torch.stack([-top, -left, -bottom, left, top, -right, bottom, right], 1).view(50, 4, 2)
+    read = torch.cat([targets, torch.ones(50, 4, 1).double()], 2) @ _warps(moves).mT
+    expected = torch.tensor(CORNERS).double().expand(50, 4, 2)
+    torch.testing.assert_close(read[..., :2] / read[..., 2:], expected)
+    assert torch.equal(_warps(moves)[:, 2, 2], torch.ones(50).double())

@@ -188,3 +188,13 @@ def test_arguments_that_do_not_fit_are_errors() -> None:
     net = build("mlp", size=28)
     with pytest.raises(ValueError, match="images of 2352 values"):
         net(torch.rand(1, 3, 32, 32))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_normalising_is_the_plain_formula_in_the_layout_of_the_images(layout: torch.memory_format) -> None:
+    net = build("resnet18")
+    images = torch.rand(5, 3, 14, 18).to(memory_format=layout)
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    made = net.normalised(images)
+    assert torch.equal(made, (images - mean) / std)
+    assert made.is_contiguous(memory_format=layout)
