@@ -189,8 +189,8 @@ def test_only_shards_with_late_rejects_are_rewritten(tmp_path: Path) -> None:
 
     schema = pa.schema([("n", pa.int64()), ("b", pa.binary())])
     with shards.ShardWriter(tmp_path, schema, shard_bytes=10_000) as writer:
-        for number in range(100):
-            writer.write({"n": number, "b": bytes(936)})
+        columns = {"n": [*range(100)], "b": [bytes(936)] * 100}
+        writer.write(pa.RecordBatch.from_pydict(columns, schema=schema))
     before = contents(tmp_path)
     assert len(before) == 10
     shards.drop_rows(tmp_path, np.array([*range(10, 20), 35, 99]))

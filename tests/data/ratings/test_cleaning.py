@@ -1,17 +1,17 @@
 """Ratings to rows and rejects: every reason, which of two ratings stays, and the published files."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
+from data.chunks import Chunk
 from data.editions.ratings import draw_ratings
 from data.examples import Reject
-from data.ratings.cleaning import clean_ratings, rating_schema
+from data.ratings.cleaning import clean_ratings
 from data.ratings.settings import RatingCleaning
 from tests.jobs import raw_of
 
@@ -33,16 +33,16 @@ def clean(folder: Path, lines: bytes, **block: Any) -> tuple[list[dict[str, Any]
     return apart(clean_ratings(raw, settings))
 
 
-def apart(found: Iterator[Any]) -> tuple[list[dict[str, Any]], list[Reject]]:
-    both = [*found]
-    rows = [dict(each) for each in both if not isinstance(each, Reject)]
-    return rows, [each for each in both if isinstance(each, Reject)]
+def apart(found: Iterable[Chunk]) -> tuple[list[dict[str, Any]], list[Reject]]:
+    each = [*found]
+    rows = [row for chunk in each for row in chunk.rows.to_pylist()]
+    return rows, [reject for chunk in each for _, reject in chunk.rejects]
 
 
 def test_a_rating_becomes_a_row_of_the_schema(tmp_path: Path) -> None:
     block = {"ratings": {"time": "timestamp"}, "titles": {}}
     rows, rejects = clean(tmp_path, HEAD + b"7,1,4.5,964982703\n", **block)
-    (row,) = pa.Table.from_pylist(rows, schema=rating_schema()).to_pylist()
+    (row,) = rows
     assert not rejects
     assert (row["item_id"], row["user"], row["item"], row["title"], row["rating"]) == (
         "ratings.csv:2", "7", "1", "Emma (1996)", 4.5,
