@@ -1,16 +1,16 @@
 """How time and memory grow with the rows: clean, split and fine_tune as processes, as DVC runs them.
 
-`python -m benchmarks growth` measures; `python -m benchmarks.growth make KIND ROWS FILE` and `decode FILE` are
-the processes that draw the data and decode it for comparison.
+`python -m benchmarks growth` measures; `python -m benchmarks.growth make KIND ROWS FILE` and `decode FILE`
+are the processes that draw the data and decode it for comparison.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -36,6 +36,21 @@ CODE = ("data", "models", "recipes", "sources", "tasks")
 
 WINDOW = 4096
 """Encoded images that the bare decoder holds at once."""
+
+
+WATCH = """
+import json, os, subprocess, sys, time
+started = time.perf_counter()
+process = subprocess.Popen(sys.argv[1:], stdout=sys.stderr)
+_, status, usage = os.wait4(process.pid, 0)
+print(json.dumps({
+    "seconds": round(time.perf_counter() - started, 2),
+    "processor": round(usage.ru_utime + usage.ru_stime, 2),
+    "peak_mb": round(usage.ru_maxrss * 1024 / 1e6),
+}))
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+"""Starts a process from a small one: a peak counts the memory of what the process was forked from."""
 
 
 def measure(only: str = "", *, largest: int = 10**9, place: Path | None = None) -> Iterator[dict[str, Any]]:
@@ -84,19 +99,14 @@ def watched(command: list[str], folder: Path) -> dict[str, float]:
     # DVC_STAGE: as DVC calls it, without a record of its own; one thread, as training has it
     environment = {**os.environ, "DVC_STAGE": "growth", "OMP_NUM_THREADS": "1"}
     with TemporaryFile("w+") as messages:
-        started = time.perf_counter()
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=messages, stderr=messages)
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - started
-        process.returncode = os.waitstatus_to_exitcode(status)
+        done = subprocess.run(
+            [sys.executable, "-c", WATCH, *command],
+            cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=messages, text=True, check=False,
+        )  # fmt: skip
         messages.seek(0)
-        if process.returncode:
-            raise RuntimeError(f"{' '.join(command[2:])} failed:\n{messages.read()[-2000:]}")
-    return {
-        "seconds": round(seconds, 2),
-        "processor": round(usage.ru_utime + usage.ru_stime, 2),
-        "peak_mb": round(usage.ru_maxrss * 1024 / 1e6),
-    }
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(command[1:])} failed:\n{messages.read()[-2000:]}")
+    return dict(json.loads(done.stdout))
 
 
 def decode(path: Path, *, workers: int | None = None) -> int:

@@ -89,14 +89,16 @@ def _write(path: Path, rows: int, piece: Any) -> None:
     for start in range(0, rows, PIECE):
         columns = piece(draw, min(PIECE, rows - start), start)
         table = pa.table({name: pa.array(values, from_pandas=True) for name, values in columns.items()})
-        writer = writer or csv.CSVWriter(path, table.schema, write_options=csv.WriteOptions(quoting_style="none"))
+        plain = csv.WriteOptions(quoting_style="none")
+        writer = writer or csv.CSVWriter(path, table.schema, write_options=plain)
         writer.write_table(table)
     assert writer is not None
     writer.close()
 
 
 def _jpegs(count: int, path: Path) -> None:
-    """Pictures of 128 by 112 pixels of two kinds; one in a hundred is an earlier one, cut and encoded anew."""
+    """Pictures of 128 by 112 pixels in two folders; one in a hundred is the one before, cut and encoded
+    anew."""
     from PIL import Image
 
     draw = np.random.default_rng(SEED)

@@ -25,8 +25,8 @@ SIDECARS = (".csv", ".tsv", ".txt", ".md", ".json", ".xml", ".yaml", ".yml", ".h
 """Files that a publisher puts beside the images; in the top folder they are no rejects but ignored."""
 
 HANDFUL, HANDFUL_BYTES = 32, 32 * 2**10
-"""Images, or published bytes, that a thread is handed at once: handing over a small image alone costs more than
-it saves."""
+"""Images, or published bytes, that a thread is handed at once: handing over a small image alone costs more
+than it saves."""
 
 PENDING_BYTES = 64 * 2**20
 """Published bytes that may wait for a decoder."""

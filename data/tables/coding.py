@@ -46,15 +46,15 @@ def learn_columns(
     chosen = [name for name in names if (name in inputs or not inputs) and name not in leave_out]
     if not chosen:
         raise ValueError("fine_tune.leave_out leaves no column to learn from")
-    vocabularies: dict[str, set[str | None]] = {name: set() for name in described["categories"]}
+    vocabularies: dict[str, set[str]] = {name: set() for name in described["categories"]}
     values = np.empty((len(described["numbers"]), items.count(["train"])))
     for here, rows in _stretches(items, "train"):
         for name, seen in vocabularies.items():
-            seen.update(pc.unique(texts_of(rows, described, name)).to_pylist())
+            seen.update(pc.unique(texts_of(rows, described, name)).drop_null().to_pylist())
         for place, name in enumerate(described["numbers"]):
             values[place, here] = numbers_of(rows, described, name)
     categories = [
-        {"name": name, "vocabulary": sorted(seen - {None}, key=_order)}
+        {"name": name, "vocabulary": sorted(seen, key=_order)}
         for name, seen in vocabularies.items()
         if name in chosen
     ]

@@ -2,15 +2,20 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
 from data.chunks import Chunk
 from data.editions.ratings import draw_ratings
 from data.examples import Reject
+from data.ratings import cleaning
 from data.ratings.cleaning import clean_ratings
 from data.ratings.settings import RatingCleaning
 from tests.jobs import raw_of
@@ -197,3 +202,28 @@ def test_files_without_a_header_and_in_latin_1(tmp_path: Path, datasets: Path) -
     rows, rejects = apart(clean_ratings(raw, RatingCleaning.model_validate({"range": [1, 5], **TABBED})))
     assert (len(rows), rejects) == (47_027, [])
     assert {row["rating"] for row in rows} == {1.0, 2.0, 3.0, 4.0, 5.0}
+
+
+def test_chunks_end_anywhere_and_digests_are_those_of_each_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults = {3: b"7,1", 4: b"9,1,99,0", 8: b"1,2,3,4,5", 12: b"1,2,3,4,5"}
+    lines = [
+        faults.get(number, b"%d,%d,%d.5,%d" % (number % 5, number, number % 4, number))
+        for number in range(13)
+    ]
+    whole = clean(tmp_path / "whole", HEAD + b"\n".join(lines), ratings={"time": "timestamp"})
+    monkeypatch.setattr(cleaning, "CHUNK", 3)
+    parted = clean(tmp_path / "parted", HEAD + b"\n".join(lines), ratings={"time": "timestamp"})
+    assert whole == parted
+    rows, rejects = whole
+    assert [reject.item_id for reject in rejects] == [f"ratings.csv:{line:02}" for line in (5, 6, 10, 14)]
+    for row in rows:
+        content = f"{row['user']}\0{row['item']}\0{row['rating']!r}"
+        assert row["digest"] == sha256(content.encode()).hexdigest()
+
+
+def test_numbers_are_read_in_columns_as_pandas_reads_them_one_by_one() -> None:
+    texts = ["3", "3.5", "-2.", ".5", "1e3", "inf", "-inf", "nan", "four", "0x10", "1,5", "1_000", None, "+7"]
+    expected = pd.to_numeric(pd.Series(texts), errors="coerce").to_numpy(np.float64)
+    assert np.array_equal(cleaning._numbers(pa.array(texts)), expected, equal_nan=True)
