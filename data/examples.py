@@ -77,7 +77,7 @@ class Items:
         ValueError where the split names an example that is not there, or one twice: it is of other items.
         """
         file = self.split / "split.parquet"
-        table = pq.read_table(file)
+        table = pq.read_table(file, read_dictionary=["part"])
         names = table["item_id"]
         codes = pc.index_in(table["part"], value_set=pa.array(PARTS)).to_numpy().astype(np.int8)
         places: list[npt.NDArray[np.int8]] = []
