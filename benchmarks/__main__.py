@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from benchmarks.case import entries
+from benchmarks.growth import measure, table
 from benchmarks.machine import facts
 from benchmarks.page import page
 from benchmarks.race import ROOT, race
@@ -35,6 +36,18 @@ def speed(
             wanted = f", wanted {goal:g}" if goal else ""
             print(f"{entry.case.name}: {ratio['best']:.2f} times as fast as {name}{wanted}", flush=True)
     write_page()
+
+
+@app.command()
+def growth(
+    only: Annotated[str, typer.Argument(help="kinds of data whose name contains this; all by default")] = "",
+    largest: Annotated[int, typer.Option(help="rows above which is not measured")] = 10**9,
+    place: Annotated[Path | None, typer.Option(help="where some 10 GB may be written meanwhile")] = None,
+) -> None:
+    """Show how time and memory of clean, split and fine_tune grow with the rows."""
+    for figures in measure(only, largest=largest, place=place):
+        save(f"growth-{figures['kind']}-{figures['rows']}", figures)
+        print(table([figures]), flush=True)
 
 
 @app.command("page")

@@ -37,17 +37,23 @@ class Leak:
 
 def shared(index: pd.DataFrame, parts: npt.NDArray[Any], *, kind: str, column: str) -> list[Leak]:
     """A leak for each value of `column` and each two neighbouring parts that both hold it."""
+    rows = np.flatnonzero(np.isin(parts, PARTS) & index[column].notna().to_numpy())
+    codes, values = pd.factorize(index[column].iloc[rows])
+    met_in = np.stack([np.bincount(codes[parts[rows] == part], minlength=len(values)) > 0 for part in PARTS])
+    rows = rows[(met_in.sum(axis=0) > 1)[codes]]  # few, as a rule: only they are told apart by name
     table = pd.DataFrame(
-        {"value": index[column].to_numpy(), "part": parts, "item": index["item_id"].to_numpy()}
+        {
+            "value": index[column].iloc[rows].to_numpy(),
+            "part": parts[rows],
+            "item": index["item_id"].iloc[rows].to_numpy(),
+        }
     )
-    table = table[table["part"].isin(PARTS) & table["value"].notna()]
-    several = table.groupby("value")["part"].transform("nunique") > 1
     leaks = []
-    for value, rows in table[several].groupby("value", sort=True):
-        firsts = rows.drop_duplicates("part").set_index("part")["item"]
+    for value, alike in table.groupby("value", sort=True):
+        firsts = alike.drop_duplicates("part").set_index("part")["item"]
         met = [part for part in PARTS if part in firsts.index]
         for left, right in pairwise(met):
-            evidence: dict[str, float | int | str | bool] = {column: str(value), "examples": len(rows)}
+            evidence: dict[str, float | int | str | bool] = {column: str(value), "examples": len(alike)}
             leaks.append(_leak(kind, firsts[left], firsts[right], left, right, evidence))
     return leaks
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 SHARD_BYTES = 256 * 10**6
@@ -25,25 +25,34 @@ GROUP_ROWS = 4096
 class ShardWriter:
     """Writes rows to `items-00000.parquet`, ...; as a context, so that the last shard is closed.
 
+    Where groups and shards end depends on the rows alone, not on the batches in which they come.
     Without a row there is still one shard, empty, with the schema.
     """
 
     def __init__(self, folder: Path, schema: pa.Schema, *, shard_bytes: int = SHARD_BYTES) -> None:
         self.folder, self.schema, self.shard_bytes = folder, schema, shard_bytes
-        self._rows: list[Mapping[str, Any]] = []
-        self._group = self._shard = self._number = 0
+        self._batches: list[pa.RecordBatch] = []
+        self._rows = self._group = self._shard = self._number = 0
         self._writer: Any = None
 
-    def write(self, row: Mapping[str, Any]) -> None:
-        """Add one row of the schema."""
-        self._rows.append(row)
-        size = 64 + sum(len(value) for value in row.values() if isinstance(value, bytes | str))
-        self._group += size
-        self._shard += size
-        if self._group >= GROUP_BYTES or len(self._rows) >= GROUP_ROWS:
-            self._flush()
-        if self._shard >= self.shard_bytes:
-            self._close()
+    def write(self, rows: pa.RecordBatch) -> None:
+        """Add rows of the schema."""
+        ends = np.cumsum(_sizes(rows))
+        start = before = 0
+        while start < rows.num_rows:
+            room = min(GROUP_BYTES - self._group, self.shard_bytes - self._shard)
+            full = int(np.searchsorted(ends, before + room)) + 1  # the row that fills it is still in
+            stop = min(full, start + GROUP_ROWS - self._rows, rows.num_rows)
+            size = int(ends[stop - 1]) - before
+            self._batches.append(rows.slice(start, stop - start))
+            self._rows += stop - start
+            self._group += size
+            self._shard += size
+            if self._group >= GROUP_BYTES or self._rows >= GROUP_ROWS:
+                self._flush()
+            if self._shard >= self.shard_bytes:
+                self._close()
+            start, before = stop, before + size
 
     def __enter__(self) -> ShardWriter:
         return self
@@ -60,8 +69,9 @@ class ShardWriter:
         if self._writer is None:
             self._writer = _writer(_path(self.folder, self._number), self.schema)
         if self._rows:
-            self._writer.write_table(pa.Table.from_pylist(self._rows, schema=self.schema))
-        self._rows, self._group = [], 0
+            # in one piece: pages end where pieces do
+            self._writer.write_table(pa.Table.from_batches(self._batches, self.schema).combine_chunks())
+        self._batches, self._rows, self._group = [], 0, 0
 
     def _close(self, *, flush: bool = True) -> None:
         if flush and self._rows:
@@ -69,6 +79,18 @@ class ShardWriter:
         self._writer.close()
         self._writer, self._shard = None, 0
         self._number += 1
+
+
+def _sizes(rows: pa.RecordBatch) -> npt.NDArray[np.int64]:
+    """About how many bytes each row holds: characters of its texts, bytes of its images."""
+    sizes = np.full(rows.num_rows, 64, dtype=np.int64)
+    for column in rows.columns:
+        texts = column.dictionary if pa.types.is_dictionary(column.type) else column
+        if pa.types.is_string(texts.type) or pa.types.is_binary(texts.type):
+            lengths = pc.utf8_length(texts) if pa.types.is_string(texts.type) else pc.binary_length(texts)
+            lengths = lengths if texts is column else lengths.take(column.indices)
+            sizes += pc.fill_null(lengths, 0).to_numpy(zero_copy_only=False)
+    return sizes
 
 
 def shard_paths(folder: Path) -> list[Path]:

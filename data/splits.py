@@ -55,10 +55,13 @@ def divide(
         return _report(index, _published(index), {})
     labels = index["label"]
     fixed = (labels.isna() & (index["part"].eq("test") | bool(labels.notna().any()))).to_numpy()
-    parts = np.where(fixed, "test", OUT).astype(object)
+    parts = np.full(len(index), OUT, dtype=object)
+    parts[fixed] = "test"
     drawn = np.flatnonzero(~fixed)
     counts = labels[drawn].value_counts()
-    small = {str(name): int(count) for name, count in counts.items() if count < 1 + (valid > 0) + (test > 0)}
+    small = {
+        str(name): int(count) for name, count in counts.items() if 0 < count < 1 + (valid > 0) + (test > 0)
+    }
     is_small = labels.isin(list(small)).to_numpy()
     if small_classes == "reject":
         drawn = drawn[~is_small[drawn]]
@@ -69,11 +72,11 @@ def divide(
     elif method == "order":
         parts[drawn] = _by_order(len(drawn), valid=valid, test=test)
     else:
-        units = _units(index.loc[drawn], list(ties), group=method == "group")
+        units = _units(index.loc[drawn, ["digest", "group"]], list(ties), group=method == "group")
         keep = np.isin(units, units[is_small[drawn]])  # with their class too small, or tied to such a one
-        strata = labels[drawn].to_numpy() if method == "stratified" else np.full(len(drawn), "all", object)
         if method == "stratified" and labels.isna().all():
             raise ValueError("split.method is stratified, but no example has a label; use random")
+        strata = _strata(labels[drawn]) if method == "stratified" else np.zeros(len(drawn), dtype=np.int64)
         parts[drawn] = "train"
         share = len(drawn) / max((~keep).sum(), 1)  # small classes count for the shares, but are not drawn
         if folds:
@@ -87,28 +90,43 @@ def divide(
     return _report(index, parts, small)
 
 
-def _draw(units: Rows, strata: npt.NDArray[Any], *, valid: float, test: float, seed: int) -> npt.NDArray[Any]:
+def _strata(labels: "pd.Series[str]") -> Rows:
+    """The number of each label in the order of the alphabet."""
+    codes, names = pd.factorize(labels)
+    order = sorted(range(len(names)), key=lambda code: str(names[code]))
+    ranks: Rows = np.argsort(order)[codes]
+    return ranks
+
+
+def _draw(units: Rows, strata: Rows, *, valid: float, test: float, seed: int) -> npt.NDArray[Any]:
     """Whole units at random into valid and test, per stratum; a unit counts to that of its first row."""
     random = np.random.default_rng(seed)
-    parts = np.full(len(units), "train", dtype=object)
-    names, first, inverse, sizes = np.unique(
-        units, return_index=True, return_inverse=True, return_counts=True
-    )
-    stratum = np.unique(strata[first].astype(str), return_inverse=True)[1]
-    part_of = np.full(len(names), "train", dtype=object)
+    units = _dense(units)
+    sizes = np.bincount(units)
+    first = np.empty(len(sizes), dtype=np.int64)
+    first[units[::-1]] = np.arange(len(units))[::-1]
+    stratum = _dense(strata[first])
+    part_of = np.full(len(sizes), "train", dtype=object)
     totals = np.bincount(stratum, weights=sizes).astype(np.int64)
     quotas = {"valid": _quotas(totals, valid), "test": _quotas(totals, test)}
-    for number in range(len(totals)):
-        left = random.permutation(np.flatnonzero(stratum == number))
+    ends = np.cumsum(np.bincount(stratum))
+    for number, members in enumerate(np.split(np.argsort(stratum, kind="stable"), ends)[:-1]):
+        left = random.permutation(members)
         for part, quota in quotas.items():
             chosen = _take(left, sizes, int(quota[number]))
             part_of[chosen] = part
             left = left[~np.isin(left, chosen)]
-    parts[:] = part_of[inverse]
+    parts: npt.NDArray[Any] = part_of[units]
     return parts
 
 
-def _folds(units: Rows, strata: npt.NDArray[Any], *, folds: int, seed: int) -> Rows:
+def _dense(numbers: Rows) -> Rows:
+    """The numbers without gaps between them, in their order: 2, 5, 2 becomes 0, 1, 0."""
+    dense: Rows = (np.cumsum(np.bincount(numbers) > 0) - 1)[numbers]
+    return dense
+
+
+def _folds(units: Rows, strata: Rows, *, folds: int, seed: int) -> Rows:
     """The fold of every row: whole units, strata as even as they go."""
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -119,23 +137,27 @@ def _folds(units: Rows, strata: npt.NDArray[Any], *, folds: int, seed: int) -> R
     cut = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of classes with fewer examples than folds
-        for fold, (_, held_out) in enumerate(cut.split(units, strata.astype(str), units)):
+        for fold, (_, held_out) in enumerate(cut.split(units, strata, units)):
             number[held_out] = fold
     return number
 
 
 def _take(units: Rows, sizes: Rows, quota: int) -> Rows:
     """From the front whatever still fits; where nothing does, the smallest unit, but never the last one."""
-    chosen: list[int] = []
-    for unit in units.tolist():
-        if quota <= 0:
+    chosen: list[Rows] = []
+    left, room = units, len(units) - 1
+    while quota > 0 and room > 0:
+        left = left[sizes[left] <= quota]
+        if not len(left):
             break
-        if sizes[unit] <= quota and len(chosen) + 1 < len(units):
-            chosen.append(unit)
-            quota -= int(sizes[unit])
+        ends = np.cumsum(sizes[left])
+        taken = min(int(np.searchsorted(ends, quota, side="right")), room)  # all up to the first too large
+        chosen.append(left[:taken])
+        quota -= int(ends[taken - 1])
+        left, room = left[taken:], room - taken
     if not chosen and quota > 0 and len(units) > 1:
-        chosen = [int(units[np.argmin(sizes[units])])]
-    return np.array(chosen, dtype=np.int64)
+        chosen = [units[[np.argmin(sizes[units])]]]
+    return np.concatenate([np.empty(0, np.int64), *chosen])
 
 
 def _quotas(totals: Rows, share: float) -> Rows:
@@ -151,29 +173,31 @@ def _quotas(totals: Rows, share: float) -> Rows:
 
 def _units(index: pd.DataFrame, ties: list[tuple[int, int]], *, group: bool) -> Rows:
     """A number per row, equal for rows that must share a part: content, ties, and group where asked for."""
-    place = pd.Series(np.arange(len(index)), index=index.index)
     links = [_links(index["digest"])]
     if group:
         if index["group"].isna().all():
             raise ValueError("split.method is group, but no example has a group; set clean.group")
         links.append(_links(index["group"]))
+    place = pd.Series(np.arange(len(index)), index=index.index) if ties else pd.Series(dtype=np.int64)
     inside = [
         (place[left], place[right]) for left, right in ties if left in place.index and right in place.index
     ]
     if inside:
         links.append(np.array(inside, dtype=np.int64).T)
     source, target = np.concatenate(links, axis=1)
+    if not len(source):
+        return np.arange(len(index))
     graph = coo_array((np.ones(len(source), dtype=bool), (source, target)), shape=(len(index), len(index)))
     units: Rows = connected_components(graph, directed=False)[1].astype(np.int64)
     return units
 
 
 def _links(values: "pd.Series[str]") -> Rows:
-    """Each row with a value, linked to the first row that has it."""
+    """Each row with a value that an earlier row has, linked to the first of them."""
     codes = pd.factorize(values)[0]
     rows = np.flatnonzero(codes >= 0)
-    first = np.unique(codes[rows], return_index=True)[1]
-    links: Rows = np.stack([rows, rows[first][codes[rows]]])
+    first = rows[np.unique(codes[rows], return_index=True)[1]][codes[rows]]
+    links: Rows = np.stack([rows, first])[:, rows != first]
     return links
 
 
@@ -236,11 +260,11 @@ def _check_filled(parts: npt.NDArray[Any], count: int, *, valid: float, test: fl
 
 
 def _report(index: pd.DataFrame, parts: npt.NDArray[Any], small: dict[str, int]) -> Division:
-    trained = set(index["label"][parts == "train"].dropna())
+    trained = set(index["label"][parts == "train"].dropna().unique())
     held_out = index["label"][np.isin(parts, PARTS[1:])].dropna()
     unseen = held_out[~held_out.isin(trained)].value_counts() if trained else held_out[:0].value_counts()
     return Division(
         parts=parts,
         small_classes=dict(sorted(small.items())),
-        unseen_classes={str(name): int(count) for name, count in sorted(unseen.items())},
+        unseen_classes={str(name): int(count) for name, count in sorted(unseen.items()) if count},
     )

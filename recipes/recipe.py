@@ -15,7 +15,8 @@ if TYPE_CHECKING:  # heavy rooms are imported by the functions that need them
     from torch import Tensor, nn
 
     from data.archives import Raw
-    from data.examples import Items, Reject
+    from data.chunks import Found
+    from data.examples import Items
     from models.export import Program
     from models.fit import Batches
     from models.phases import Phase
@@ -120,8 +121,9 @@ class Recipe:
     """Settings of the stages `clean`, `fine_tune`, `evaluate` and `export`."""
     schema: Callable[[], pa.Schema]
     """Columns of an example in `clean/items-*.parquet`."""
-    clean: Callable[[Raw, Any], Iterator[Mapping[str, Any] | Reject]]
-    """(raw, clean block) -> examples as rows of the schema, and rejects, in a deterministic order."""
+    clean: Callable[[Raw, Any], Iterator[Found]]
+    """(raw, clean block) -> examples as rows of the schema, and rejects, in a deterministic order: one by
+    one, or in chunks where rows are small and many."""
     learn: Callable[[Items, Any, Path], Learning]
     """(items, fine_tune block, cache folder) -> batches and facts."""
     network: Callable[[Any, Mapping[str, Any]], nn.Module]

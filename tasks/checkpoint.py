@@ -39,17 +39,29 @@ def fingerprint(job: "Job") -> str:
         *sorted((root / "models" / job.entry.family).rglob("*.py")),
     ]
     provenance = json.loads((job.read("clean") / "provenance.json").read_text())
-    split = pq.read_table(job.read("split") / "split.parquet")
-    parts = hashlib.sha256(json.dumps(split.to_pydict(), sort_keys=True).encode()).hexdigest()
     facts = {
         "application": job.application,
         "settings": job.entry.fine_tune.model_dump(mode="json"),
         "content": provenance["content"],
-        "split": parts,
+        "split": split_digest(job.read("split") / "split.parquet"),
         **{field: digest_of(path) for field, path in others_of(job).items()},
         "code": {str(path.relative_to(root)): file_digest(path) for path in code},
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def split_digest(path: Path) -> str:
+    """sha256 of all columns as JSON, a list each under its name; only a piece is held at once."""
+    digest = hashlib.sha256()
+    with pq.ParquetFile(path) as file:
+        for place, name in enumerate(sorted(file.schema_arrow.names)):
+            before = f"{', ' if place else '{'}{json.dumps(name)}: ["
+            for batch in file.iter_batches(columns=[name]):
+                digest.update((before + json.dumps(batch[name].to_pylist())[1:-1]).encode())
+                before = ", "
+            digest.update(b"]" if before == ", " else f"{before}]".encode())
+    digest.update(b"}")
+    return digest.hexdigest()
 
 
 def weights_file(workspace: Workspace, application: str, entry: Application, field: str) -> Path | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from data.archives import Raw
+from data.chunks import chunks
 from data.copies import Index, Late
+from data.digests import content_of, joined, json_of
 from data.examples import REJECTS, Reject
 from data.shards import ShardWriter, drop_rows, shard_paths
 from tasks.corrections import Corrections, read_corrections
@@ -36,11 +38,16 @@ def run(job: Job) -> Receipt:
     rejects: Counter[str] = Counter()
     with pq.ParquetWriter(job.output / "rejects.parquet", REJECTS, compression="zstd") as writer:
         book = _Book(writer, rejects)
-        with ShardWriter(job.output, schema) as shards:
-            rows = job.recipe.clean(raw, job.block)
-            for row in tqdm(_corrected(rows, corrections, book), desc="clean", unit=" rows", disable=None):
-                index.add(row["item_id"], row["digest"], row["label"], row["part"])
-                shards.write(row)
+        bar = tqdm(desc="clean", unit=" rows", disable=None)
+        with ShardWriter(job.output, schema) as shards, bar:
+            for found in chunks(job.recipe.clean(raw, job.block), schema):
+                chunk = corrections.apply(found)
+                for _, reject in chunk.rejects:
+                    book.add(reject)
+                index.add(chunk.rows)
+                shards.write(chunk.rows)
+                bar.update(chunk.rows.num_rows)
+                del found, chunk  # before the next one is gathered
         corrections.all_used()
         late = index.late()
         for reject in _late_rejects(job.output, late):
@@ -69,9 +76,8 @@ def content_digest(folder: Path) -> str:
     for path in shard_paths(folder):
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(columns=["item_id", "label", "digest"]):
-                for row in batch.to_pylist():
-                    line = json.dumps([row["item_id"], row["label"], row["digest"]], ensure_ascii=False)
-                    digest.update(line.encode() + b"\n")
+                cells = joined(*(json_of(column) for column in batch.columns), between=", ")
+                digest.update(content_of(joined("[", cells, "]\n")))
     return digest.hexdigest()
 
 
@@ -92,21 +98,6 @@ class _Book:
         if self.rows:
             self.writer.write_table(pa.Table.from_pylist(self.rows, schema=REJECTS))
             self.rows = []
-
-
-def _corrected(
-    rows: Iterator[Mapping[str, Any] | Reject], corrections: Corrections, book: _Book
-) -> Iterator[Mapping[str, Any]]:
-    for row in rows:
-        if isinstance(row, Reject):
-            corrections.met(row.item_id)
-            book.add(row)
-            continue
-        corrected = corrections.apply(row)
-        if isinstance(corrected, Reject):
-            book.add(corrected)
-        else:
-            yield corrected
 
 
 def _late_rejects(folder: Path, late: Late) -> Iterator[Reject]:

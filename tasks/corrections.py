@@ -5,8 +5,12 @@ import io
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from data.chunks import Chunk
 from data.examples import Reject
 
 COLUMNS = ("item_id", "action", "label")
@@ -18,25 +22,39 @@ class Corrections:
 
     def __init__(self, rows: Mapping[str, tuple[int, str, str]], *, file: str) -> None:
         self.rows, self.file = rows, file
+        self._names = pa.array(rows.keys(), pa.string())
         self._met: set[str] = set()
         self._applied: Counter[str] = Counter()
 
-    def apply(self, row: Mapping[str, Any]) -> Mapping[str, Any] | Reject:
-        """The example as corrected, or its reject."""
-        item_id = row["item_id"]
-        if item_id not in self.rows:
-            return row
-        self._met.add(item_id)
-        line, action, label = self.rows[item_id]
-        self._applied[action] += 1
-        if action == "delete":
-            return Reject(item_id, "deleted by correction", f"{self.file}, line {line}")
-        return {**row, "label": label}
-
-    def met(self, item_id: str) -> None:
-        """Note an item that was rejected for another reason: no correction is needed, none is wrong."""
-        if item_id in self.rows:
+    def apply(self, chunk: Chunk) -> Chunk:
+        """The examples as corrected, and the rejects of those that are deleted. An item that was rejected for
+        another reason needs no correction, and its correction is not wrong."""
+        self._met |= {reject.item_id for _, reject in chunk.rejects} & self.rows.keys()
+        wanted = pc.is_in(chunk.rows["item_id"], value_set=self._names)
+        hits = np.flatnonzero(wanted.to_numpy(zero_copy_only=False)).tolist()
+        if not hits:
+            return chunk
+        labels = chunk.rows["label"].to_pylist()
+        keep = np.ones(chunk.rows.num_rows, dtype=bool)
+        deleted = []
+        for row in hits:
+            item_id = chunk.rows["item_id"][row].as_py()
             self._met.add(item_id)
+            line, action, label = self.rows[item_id]
+            self._applied[action] += 1
+            if action == "delete":
+                keep[row] = False
+                deleted.append((row, Reject(item_id, "deleted by correction", f"{self.file}, line {line}")))
+            else:
+                labels[row] = label
+        place = chunk.rows.schema.get_field_index("label")
+        rows = chunk.rows.set_column(place, chunk.rows.schema.field(place), pa.array(labels, pa.string()))
+        rejects = sorted([*chunk.rejects, *deleted], key=lambda each: each[0])  # stable: those before the row
+        before = np.concatenate([[0], np.cumsum(keep)])
+        return Chunk(
+            rows=rows.filter(pa.array(keep)),
+            rejects=tuple((int(before[row]), reject) for row, reject in rejects),
+        )
 
     def all_used(self) -> None:
         """ValueError naming the first correction of an item that does not exist."""

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from data.copies import shared_digests
 from data.examples import INDEX, PARTS, SPLIT
 from data.leaks import Leak, across, explain, out_of_order, shared, verdict
 from data.shards import shard_paths
@@ -59,9 +61,8 @@ def run(job: Job) -> Receipt:
         raise ValueError(explain(leaks))
     (job.output / "leaks.json").write_text(text)
     kept = division.parts != OUT
-    table = pa.table(
-        {"item_id": index["item_id"][kept].tolist(), "part": division.parts[kept].tolist()}, schema=SPLIT
-    )
+    columns = [pa.array(index["item_id"][kept], pa.string()), pa.array(division.parts[kept], pa.string())]
+    table = pa.Table.from_arrays(columns, schema=SPLIT)
     pq.write_table(table, job.output / "split.parquet", compression="zstd")
     numbers = {
         **facts["parts"],
@@ -75,16 +76,28 @@ def run(job: Job) -> Receipt:
 def read_index(folder: Path) -> pd.DataFrame:
     """The index columns (and the perceptual hash, where there is one) of all examples, sorted by item id.
 
-    Column `row` is the number of the example over all shards.
+    Column `row` is the number of the example over all shards. Column `digest` is empty where no other
+    example can have the same content.
     """
     paths = shard_paths(folder)
     if not paths:
         raise ValueError(f"{folder} has no items; run the clean stage again")
-    columns = [name for name in (*INDEX.names, "phash") if name in pq.read_schema(paths[0]).names]
-    table = pa.concat_tables([pq.read_table(path, columns=columns) for path in paths])
-    index: pd.DataFrame = table.to_pandas()
-    index["row"] = np.arange(len(index))
-    return index.sort_values("item_id", ignore_index=True)
+    wanted = {*INDEX.names, "phash"} - {"digest"}
+    columns = [name for name in pq.read_schema(paths[0]).names if name in wanted]
+    # label, part and group as categories: four bytes a row, however long the names
+    named = [name for name in ("label", "part", "group") if name in columns]
+    tables = [pq.read_table(path, columns=columns, read_dictionary=named) for path in paths]
+    table = pa.concat_tables(tables).append_column("digest", shared_digests(paths).dictionary_encode())
+    table = table.unify_dictionaries()
+    names = table["item_id"]
+    rows = np.arange(len(names))
+    if not pc.all(pc.less(names[:-1], names[1:])).as_py():
+        rows = pc.sort_indices(names).to_numpy().astype(np.int64)
+        table = table.take(pa.array(rows))
+    index: pd.DataFrame = table.to_pandas().assign(row=rows)
+    del table, tables, names
+    pa.default_memory_pool().release_unused()
+    return index
 
 
 def _near(

@@ -1,11 +1,13 @@
 """A small table of one's own: flats with a district, a size, a date and a rent, and whether they were let."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data.archives import Raw
+from data.chunks import Chunk
 from data.examples import Reject
 from data.tables.cleaning import clean_classes, clean_numbers
 from data.tables.settings import ClassCleaning, NumberCleaning
@@ -43,6 +45,7 @@ def _raw(folder: Path, table: str | bytes) -> Raw:
     return raw_of(folder, {"table.csv": table.encode() if isinstance(table, str) else table})
 
 
-def _cleaned(found: Any) -> tuple[list[dict[str, Any]], list[Reject]]:
-    rows = list(found)
-    return [row for row in rows if isinstance(row, dict)], [row for row in rows if isinstance(row, Reject)]
+def _cleaned(found: Iterable[Chunk]) -> tuple[list[dict[str, Any]], list[Reject]]:
+    each = [*found]
+    rows = [row for chunk in each for row in chunk.rows.to_pylist()]
+    return rows, [reject for chunk in each for _, reject in chunk.rejects]

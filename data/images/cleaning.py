@@ -19,14 +19,14 @@ from data.images.reading import MAX_PIXELS, Fault, Picture, read_image
 from data.images.tables import LabelTable, Listed, read_list
 
 Part = Literal["train", "valid", "test"]
-Answer = Picture | Fault | Future[Picture | Fault]
 T = TypeVar("T")
 
 SIDECARS = (".csv", ".tsv", ".txt", ".md", ".json", ".xml", ".yaml", ".yml", ".html", ".pdf", ".pth", ".pkl")
 """Files that a publisher puts beside the images; in the top folder they are no rejects but ignored."""
 
-SMALL = 16 * 2**10
-"""Published bytes below which an image is read at once: handing it to a thread costs more than it saves."""
+HANDFUL, HANDFUL_BYTES = 32, 32 * 2**10
+"""Images, or published bytes, that a thread is handed at once: handing over a small image alone costs more
+than it saves."""
 
 PENDING_BYTES = 64 * 2**20
 """Published bytes that may wait for a decoder."""
@@ -165,32 +165,54 @@ def decode_in_order(
     Beside the reasons of `read_image`: `above the byte limit`. At most 64 MiB of published bytes wait.
     """
     workers = workers or min(8, os.cpu_count() or 1)
-    limit = 8 * max_pixels + 2**20  # 16 bits in four channels, uncompressed
-    waiting: deque[tuple[T, Answer, int]] = deque()
+    waiting: deque[tuple[list[T], Future[list[Picture | Fault]], int]] = deque()
     pending = 0
 
-    def finish() -> tuple[T, Picture | Fault]:
+    def finish() -> Iterator[tuple[T, Picture | Fault]]:
         nonlocal pending
-        place, answer, size = waiting.popleft()
+        places, answers, size = waiting.popleft()
         pending -= size
-        return place, answer.result() if isinstance(answer, Future) else answer
+        return zip(places, answers.result(), strict=True)
 
     with ThreadPoolExecutor(workers) as pool:  # Pillow decodes, encodes and resizes without Python's lock
-        for place, member in found:
-            content = b"" if member.size > limit else member.read()
-            if member.size > limit:
-                detail = f"{member.size:,} bytes, limit {limit:,} for {max_pixels:,} pixels"
-                answer: Answer = Fault(reason="above the byte limit", detail=detail)
-            elif member.size < SMALL:
-                answer = read_image(content, max_pixels=max_pixels)
-            else:
-                answer = pool.submit(read_image, content, max_pixels=max_pixels)
-            waiting.append((place, answer, len(content)))
-            pending += len(content)
+        for places, contents in _handfuls(found, max_pixels):
+            size = sum(len(content) for content in contents if isinstance(content, bytes))
+            waiting.append((places, pool.submit(_read_all, contents, max_pixels), size))
+            pending += size
             while len(waiting) > 8 * workers or pending > PENDING_BYTES:
-                yield finish()
+                yield from finish()
         while waiting:
-            yield finish()
+            yield from finish()
+
+
+def _handfuls(
+    found: Iterable[tuple[T, Member]], max_pixels: int
+) -> Iterator[tuple[list[T], list[bytes | Fault]]]:
+    """Members with their bytes, as many as make a task that is worth a thread; too large ones as a fault."""
+    limit = 8 * max_pixels + 2**20  # 16 bits in four channels, uncompressed
+    places: list[T] = []
+    contents: list[bytes | Fault] = []
+    size = 0
+    for place, member in found:
+        places.append(place)
+        if member.size > limit:
+            detail = f"{member.size:,} bytes, limit {limit:,} for {max_pixels:,} pixels"
+            contents.append(Fault(reason="above the byte limit", detail=detail))
+        else:
+            contents.append(member.read())
+            size += member.size
+        if size >= HANDFUL_BYTES or len(places) >= HANDFUL:
+            yield places, contents
+            places, contents, size = [], [], 0
+    if places:
+        yield places, contents
+
+
+def _read_all(contents: list[bytes | Fault], max_pixels: int) -> list[Picture | Fault]:
+    return [
+        content if isinstance(content, Fault) else read_image(content, max_pixels=max_pixels)
+        for content in contents
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)

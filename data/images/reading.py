@@ -84,8 +84,7 @@ def read_image(content: bytes, *, max_pixels: int = MAX_PIXELS) -> Picture | Fau
     try:
         published = image.format in KEPT and _plain(image, content)
         image.load()
-        upright = ImageOps.exif_transpose(image)
-        rgb = _rgb(upright)
+        rgb = image if published else _rgb(ImageOps.exif_transpose(image))
     except MemoryError:
         raise
     except Exception as error:

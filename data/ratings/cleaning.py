@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from hashlib import sha256
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data.archives import Raw
+from data.chunks import Chunk
+from data.copies import among, twice
+from data.digests import joined, repr_of, sha256_of
 from data.examples import INDEX, Reject
 from data.ratings.reading import Lines, read_delimited
 from data.ratings.settings import RatingCleaning, TitleColumns
@@ -22,6 +24,9 @@ CHUNK = 65536
 
 LATEST = 4_102_444_800
 """Seconds from 1970 to 2100: a greater number is no time in seconds."""
+
+NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+"""Texts that Arrow reads as a number; whatever else may be one is left to pandas."""
 
 Flags = npt.NDArray[np.bool_]
 
@@ -39,7 +44,7 @@ def rating_schema() -> pa.Schema:
     )
 
 
-def clean_ratings(raw: Raw, settings: RatingCleaning) -> Iterator[Mapping[str, Any] | Reject]:
+def clean_ratings(raw: Raw, settings: RatingCleaning) -> Iterator[Chunk]:
     """Every line of the file of ratings as a row or as a reject, in the file's order.
 
     An item id is `FILE:LINE`. Of several ratings of one thing by one user the latest stays; without a time,
@@ -51,22 +56,17 @@ def clean_ratings(raw: Raw, settings: RatingCleaning) -> Iterator[Mapping[str, A
     lines = read_delimited(raw, columns, wanted)
     for _ in range(lines.blank):
         raw.ignore("empty lines")
-    found = _Ratings(lines, settings, titles)
-    width = len(str(int(lines.number[-1]) if len(lines.number) else 1))
-    width = max(width, *(len(str(line)) for line in lines.broken)) if lines.broken else width
-    broken = sorted(lines.broken.items(), reverse=True)
-    for start in range(0, len(lines.number), CHUNK):
-        for line, row in found.rows(start, start + CHUNK):
-            while broken and broken[-1][0] < line:
-                yield _broken(columns.file, width, *broken.pop())
-            item_id = f"{columns.file}:{line:0{width}}"
-            yield Reject(item_id, *row) if isinstance(row, tuple) else {"item_id": item_id, **row}
-    while broken:
-        yield _broken(columns.file, width, *broken.pop())
-
-
-def _broken(file: str, width: int, line: int, what: str) -> Reject:
-    return Reject(f"{file}:{line:0{width}}", "not a record", f"{file}, line {line}: {what}")
+    number, broken = lines.number, sorted(lines.broken.items())
+    last = max(int(number[-1]) if len(number) else 1, broken[-1][0] if broken else 1)
+    found = _Ratings(lines, settings, titles, width=len(str(last)))
+    del lines  # its columns are held as codes and numbers by now
+    behind = np.searchsorted(number, [line for line, _ in broken])  # records before each broken line
+    for start in range(0, max(len(number), 1), CHUNK):
+        stop = start + CHUNK if start + CHUNK < len(number) else len(number) + 1
+        here = np.flatnonzero((behind >= start) & (behind < stop)).tolist()
+        yield found.chunk(
+            start, min(stop, len(number)), [(int(behind[each]), *broken[each]) for each in here]
+        )
 
 
 def _titles(raw: Raw, settings: TitleColumns) -> dict[str, str | None]:
@@ -88,16 +88,21 @@ class _Ratings:
     """All ratings of a file as columns, each judged once."""
 
     def __init__(
-        self, lines: Lines, settings: RatingCleaning, titles: Mapping[str, str | None] | None
+        self, lines: Lines, settings: RatingCleaning, titles: Mapping[str, str | None] | None, *, width: int
     ) -> None:
         columns = settings.ratings
-        self.settings, self.titles, self.number = settings, titles, lines.number
-        self.text = {name: lines.table[name].combine_chunks() for name in lines.table.column_names}
-        self.users = self.text[columns.user].dictionary_encode()
-        self.items = self.text[columns.item].dictionary_encode()
+        self.settings, self.titles, self.number, self.width = settings, titles, lines.number, width
+        self.text = {
+            name: lines.table[name].combine_chunks()
+            for name in (columns.rating, *([columns.time] if columns.time else []))
+        }
+        self.users, self.items = (
+            lines.table[name].combine_chunks().dictionary_encode() for name in (columns.user, columns.item)
+        )
         self.rating = _numbers(self.text[columns.rating])
         self.time = _times(self.text[columns.time]) if columns.time else None
-        self.reason: npt.NDArray[np.object_] = np.full(len(self.number), None, dtype=object)
+        self.reasons = [""]
+        self.reason = np.zeros(len(self.number), dtype=np.int8)  # place in `reasons`; 0: none
         self.kept = np.full(len(self.number), -1, dtype=np.int64)
         self._judge()
 
@@ -122,12 +127,15 @@ class _Ratings:
         self._leave_out("rated again", self._superseded())
 
     def _leave_out(self, reason: str, flags: Flags) -> None:
-        self.reason[flags & (self.reason == None)] = reason  # noqa: E711 (element by element)
+        self.reasons.append(reason)
+        self.reason[flags & (self.reason == 0)] = len(self.reasons) - 1
 
     def _superseded(self) -> Flags:
         """Ratings that the same user gave the same thing anew; `kept` is the row that stays."""
-        rows = np.flatnonzero(self.reason == None)  # noqa: E711
-        pair = _codes(self.users)[rows] * (len(self.items.dictionary) + 1) + _codes(self.items)[rows]
+        pair = _codes(self.users) * (len(self.items.dictionary) + 1) + _codes(self.items)
+        rows = np.flatnonzero(self.reason == 0)
+        rows = rows[among(pair[rows], twice(pair[rows]))]  # few, as a rule: only they are put in order
+        pair = pair[rows]
         time = self.time[rows].view(np.int64) if self.time is not None else np.zeros(len(rows), np.int64)
         order = np.lexsort((rows, time, pair))
         again = np.append(pair[order][1:] == pair[order][:-1], False)[: len(order)]
@@ -139,39 +147,62 @@ class _Ratings:
         self.kept[rows[order]] = rows[last]
         return flags
 
-    def rows(self, start: int, stop: int) -> Iterator[tuple[int, dict[str, Any] | tuple[str, str]]]:
-        """Line with the row of the schema (all but its item id), or with reason and detail."""
-        users, items = (each[start:stop].to_pylist() for each in (self.users, self.items))
-        times = [None] * len(users) if self.time is None else self.time[start:stop].astype(object).tolist()
-        for place, line, reason, user, item, rating, time in zip(
-            range(start, stop),
-            self.number[start:stop].tolist(),
-            self.reason[start:stop],
-            users,
-            items,
-            self.rating[start:stop].tolist(),
-            times,
-            strict=False,
-        ):
-            if reason is not None:
-                yield line, (reason, self._detail(place, reason))
-                continue
-            yield (
-                line,
-                {
-                    "label": None, "part": None, "group": None, "time": time,
-                    "digest": sha256(f"{user}\0{item}\0{rating!r}".encode()).hexdigest(),
-                    "user": user, "item": item, "title": self.titles[item] if self.titles else item,
-                    "rating": rating,
-                },
-            )  # fmt: skip
+    def chunk(self, start: int, stop: int, broken: Sequence[tuple[int, int, str]]) -> Chunk:
+        """The records from `start` to before `stop`, with the broken lines among them: each with the number
+        of records before it, its line, and what is wrong with it."""
+        stays = self.reason[start:stop] == 0
+        rejects = [
+            (place, self.number[place], self.reasons[self.reason[place]], self._detail(place))
+            for place in (start + np.flatnonzero(~stays)).tolist()
+        ]
+        file = self.settings.ratings.file
+        rejects += [
+            (place, line, "not a record", f"{file}, line {line}: {what}") for place, line, what in broken
+        ]
+        rejects.sort(key=lambda each: int(each[1]))
+        before = np.concatenate([[0], np.cumsum(stays)])
+        return Chunk(
+            rows=self._rows(start + np.flatnonzero(stays)),
+            rejects=tuple(
+                (int(before[place - start]), Reject(f"{file}:{line:0{self.width}}", reason, detail))
+                for place, line, reason, detail in rejects
+            ),
+        )
 
-    def _detail(self, place: int, reason: str) -> str:
+    def _rows(self, places: npt.NDArray[np.int64]) -> pa.RecordBatch:
+        """The records at these places as rows of the schema."""
+        lines = pc.utf8_lpad(pa.array(self.number[places]).cast(pa.string()), self.width, "0")
+        chosen = pa.array(places)
+        codes = self.items.indices.take(chosen)
+        users, items = self.users.take(chosen).cast(pa.string()), self.items.dictionary.take(codes)
+        none = pa.nulls(len(places), pa.string())
+        times = (
+            pa.nulls(len(places), pa.timestamp("us")) if self.time is None else pa.array(self.time[places])
+        )
+        rating = self.rating[places]
+        columns = {
+            "item_id": joined(f"{self.settings.ratings.file}:", lines),
+            "label": none, "part": none, "group": none, "time": times,
+            "digest": sha256_of(joined(users, items, repr_of(rating), between="\0")),
+            "user": users, "item": items, "title": items if self.titles is None else self._titles.take(codes),
+            "rating": pa.array(rating.astype(np.float32)),
+        }  # fmt: skip
+        schema = rating_schema()
+        return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
+
+    @cached_property
+    def _titles(self) -> pa.Array:
+        """Title by the code of its item."""
+        names = self.items.dictionary.to_pylist()
+        return pa.array([(self.titles or {}).get(name) for name in names], pa.string())
+
+    def _detail(self, place: int) -> str:
         """File, line and value, for the person who looks."""
+        reason = self.reasons[self.reason[place]]
         columns = self.settings.ratings
         where = f"{columns.file}, line {self.number[place]}"
         user, item, rating = (
-            self.text[name][place].as_py() for name in (columns.user, columns.item, columns.rating)
+            column[place].as_py() for column in (self.users, self.items, self.text[columns.rating])
         )
         low, high = self.settings.range
         who = f"user {user!r}, item {item!r}, rating {rating!r}"
@@ -204,20 +235,26 @@ def _codes(column: pa.DictionaryArray) -> npt.NDArray[np.int64]:
 
 def _numbers(column: pa.Array) -> npt.NDArray[np.float64]:
     """float64, not a number where the text is none."""
-    try:
-        numbers = pc.cast(column, pa.float64()).to_numpy(zero_copy_only=False)
-    except pa.ArrowInvalid:
-        numbers = pd.to_numeric(column.to_pandas(), errors="coerce").to_numpy(np.float64, na_value=np.nan)
-    return np.asarray(numbers, dtype=np.float64)
+    plain = pc.match_substring_regex(column, NUMBER)
+    numbers = pc.cast(pc.if_else(plain, column, None), pa.float64()).to_numpy(zero_copy_only=False)
+    numbers = np.array(numbers, dtype=np.float64)
+    other = np.flatnonzero(pc.fill_null(pc.invert(plain), False).to_numpy(zero_copy_only=False))
+    if len(other):
+        texts = column.take(pa.array(other)).to_pandas()
+        numbers[other] = pd.to_numeric(texts, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    return numbers
 
 
 def _times(column: pa.Array) -> npt.NDArray[np.datetime64]:
     """Microseconds, from seconds since 1970 or from ISO text; not a time where the text is neither."""
     seconds = _numbers(column)
     numeric = np.isfinite(seconds)
-    texts = pd.to_datetime(column.to_pandas().where(~numeric), errors="coerce", format="ISO8601", utc=True)
-    times = texts.dt.tz_localize(None).to_numpy().astype("datetime64[us]")
+    times = np.full(len(column), np.datetime64("NaT"), dtype="datetime64[us]")
     sane = numeric & (seconds >= 0) & (seconds < LATEST)
     times[sane] = (seconds[sane] * 1e6).astype(np.int64).view("datetime64[us]")
-    times[numeric & ~sane] = np.datetime64("NaT")
-    return np.asarray(times)
+    other = np.flatnonzero(~numeric & ~_null(column))
+    if len(other):
+        texts = column.take(pa.array(other)).to_pandas()
+        read = pd.to_datetime(texts, errors="coerce", format="ISO8601", utc=True)
+        times[other] = read.dt.tz_localize(None).to_numpy().astype("datetime64[us]")
+    return times

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,9 @@ from data.examples import Items
 from data.tables.prepare import nearest, normalise, part_names
 
 CELLS = ("categories", "numbers")
+
+ROWS = 2**16
+"""Rows whose cells are held as texts at once."""
 
 
 def describe_columns(items: Items) -> dict[str, Any]:
@@ -43,15 +46,21 @@ def learn_columns(
     chosen = [name for name in names if (name in inputs or not inputs) and name not in leave_out]
     if not chosen:
         raise ValueError("fine_tune.leave_out leaves no column to learn from")
-    table = items.table(["train"], CELLS)
+    vocabularies: dict[str, set[str]] = {name: set() for name in described["categories"]}
+    values = np.empty((len(described["numbers"]), items.count(["train"])))
+    for here, rows in _stretches(items, "train"):
+        for name, seen in vocabularies.items():
+            seen.update(pc.unique(texts_of(rows, described, name)).drop_null().to_pylist())
+        for place, name in enumerate(described["numbers"]):
+            values[place, here] = numbers_of(rows, described, name)
     categories = [
-        {"name": name, "vocabulary": _vocabulary(texts_of(table, described, name))}
-        for name in described["categories"]
+        {"name": name, "vocabulary": sorted(seen, key=_order)}
+        for name, seen in vocabularies.items()
         if name in chosen
     ]
     numbers = [
-        {"name": name, **_statistics(name, numbers_of(table, described, name))}
-        for name in described["numbers"]
+        {"name": name, **_statistics(name, column)}
+        for name, column in zip(described["numbers"], values, strict=True)
         if name in chosen
     ]
     parts = {name: set(part_names(name).values()) for name in described["dates"]}
@@ -61,6 +70,14 @@ def learn_columns(
         "numbers": numbers,
         "dates": {name: described["dates"][name] for name, made in parts.items() if made & set(chosen)},
     }
+
+
+def _stretches(items: Items, part: str) -> Iterator[tuple[slice, pa.Table]]:
+    """The cells of one part a stretch at a time, with the places of its rows in the part."""
+    start = 0
+    for batch in items.batches([part], CELLS, rows=ROWS):
+        yield slice(start, start + batch.num_rows), pa.Table.from_batches([batch])
+        start += batch.num_rows
 
 
 def texts_of(table: pa.Table, described: Mapping[str, Any], name: str) -> pa.Array:
@@ -92,20 +109,21 @@ def encode_part(
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Codes (N, categories and flags) and normalised numbers (N, numbers) of one part, as
     `prepare.encode`."""
-    table, described = items.table([part], CELLS), describe_columns(items)
-    codes = np.zeros((table.num_rows, len(facts["categories"]) + flags(facts)), np.int64)
-    numbers = np.zeros((table.num_rows, len(facts["numbers"])), np.float32)
-    for place, each in enumerate(facts["categories"]):
-        vocabulary = pa.array(each["vocabulary"], pa.string())
-        found = pc.index_in(texts_of(table, described, each["name"]), value_set=vocabulary)
-        codes[:, place] = pc.fill_null(found, -1).to_numpy(zero_copy_only=False).astype(np.int64) + 1
-    flag = len(facts["categories"])
-    for place, each in enumerate(facts["numbers"]):
-        values = numbers_of(table, described, each["name"])
-        numbers[:, place] = normalise(values, each)
-        if each["flag"]:
-            codes[:, flag] = np.isnan(values) + 1
-            flag += 1
+    described, count = describe_columns(items), items.count([part])
+    codes = np.zeros((count, len(facts["categories"]) + flags(facts)), np.int64)
+    numbers = np.zeros((count, len(facts["numbers"])), np.float32)
+    vocabularies = [pa.array(each["vocabulary"], pa.string()) for each in facts["categories"]]
+    for here, rows in _stretches(items, part):
+        for place, each in enumerate(facts["categories"]):
+            found = pc.index_in(texts_of(rows, described, each["name"]), value_set=vocabularies[place])
+            codes[here, place] = pc.fill_null(found, -1).to_numpy(zero_copy_only=False).astype(np.int64) + 1
+        flag = len(facts["categories"])
+        for place, each in enumerate(facts["numbers"]):
+            values = numbers_of(rows, described, each["name"])
+            numbers[here, place] = normalise(values, each)
+            if each["flag"]:
+                codes[here, flag] = np.isnan(values) + 1
+                flag += 1
     return codes, numbers
 
 
@@ -173,12 +191,6 @@ def question(facts: Mapping[str, Any]) -> dict[str, Any]:
     """What turns a user's row into codes and numbers (see `prepare.encode`), as JSON."""
     keys = ("categories", "numbers", "dates", "missing", "decimal", "date_format")
     return {key: facts[key] for key in keys}
-
-
-def _vocabulary(texts: pa.Array) -> list[str]:
-    """The distinct texts: numbers by value, then the others by the alphabet."""
-    distinct = [text for text in pc.unique(texts).to_pylist() if text is not None]
-    return sorted(distinct, key=_order)
 
 
 def _order(text: str) -> tuple[bool, float, str]:

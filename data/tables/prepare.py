@@ -62,13 +62,15 @@ def as_numbers(
     if pd.api.types.is_numeric_dtype(values):
         floats = values.to_numpy(dtype=np.float64, na_value=np.nan)
         return np.where(np.isinf(floats), np.nan, floats), np.isinf(floats)
-    texts = values.astype("string").str.strip()
+    codes, distinct = pd.factorize(values)  # a text is read once, however often it stands there
+    texts = pd.Series(distinct).astype("string").str.strip()
     silent = texts.isna() | texts.isin(list(missing))
     if decimal == ",":
         texts = texts.str.replace(".", "", regex=False).str.replace(",", ".", regex=False)
     floats = pd.to_numeric(texts.mask(silent), errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     wrong = ~silent.to_numpy(dtype=bool) & ~np.isfinite(floats)
-    return np.where(np.isfinite(floats), floats, np.nan), wrong
+    floats = np.where(np.isfinite(floats), floats, np.nan)
+    return np.append(floats, np.nan)[codes], np.append(wrong, False)[codes]  # -1, a missing value, the last
 
 
 def as_dates(

@@ -7,8 +7,9 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Collection
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -42,7 +43,7 @@ class Ragged:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table as published: every cell is text."""
+    """A table as published, or a stretch of it: every cell is text."""
 
     file: str
     """Name inside the archive."""
@@ -50,20 +51,96 @@ class Table:
     """Columns of text (Arrow strings), stripped of nothing."""
     numbers: NDArray[np.int64]
     """The number of each row in the file, from 0, rows of another length included."""
-    ragged: tuple[Ragged, ...]
 
 
-def read_tables(
-    raw: Raw, names: Collection[str], *, delimiter: str = "", encoding: str = ""
-) -> dict[str, Table]:
-    """The tables of those names, in one pass over the archives.
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """The text of a table, parsed anew for every pass over it: its cells are never there all at once."""
 
-    ValueError where one is missing (with the nearest), and as `read_table`.
-    """
-    return {
-        name: read_table(content, file=name, delimiter=delimiter, encoding=encoding)
-        for name, content in raw.find_all(names).items()
-    }
+    file: str
+    """Name inside the archive."""
+    content: bytes
+    header: tuple[str, ...]
+    """Names of the columns as they are written."""
+    delimiter: str
+    encoding: str
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns."""
+        return [name.strip() for name in self.header]
+
+    @cached_property
+    def ragged(self) -> tuple[Ragged, ...]:
+        """The rows of another length than the header."""
+        return self._counted[0]
+
+    @cached_property
+    def numbers(self) -> NDArray[np.int64]:
+        """The number of each row that has the header's length. ValueError where there is none."""
+        ragged, rows = self._counted
+        if not rows:
+            raise ValueError(
+                f"{self.file} has a header but no row of its length ({len(self.header)} columns)"
+            )
+        return np.delete(np.arange(rows + len(ragged)), [each.row for each in ragged])
+
+    @cached_property
+    def _counted(self) -> tuple[tuple[Ragged, ...], int]:
+        ragged: list[Ragged] = []
+        rows = sum(batch.num_rows for batch in self._parse(self.header[:1], ragged))
+        return tuple(ragged), rows
+
+    def whole(self) -> Table:
+        """All rows at once."""
+        return self._table(pa.Table.from_batches(self._parse(self.header, []), self._schema(self.header)), 0)
+
+    def stretches(self, rows: int) -> Iterator[Table]:
+        """So many rows at a time, in their order; the last stretch may be shorter."""
+        waiting, start = pa.Table.from_batches([], self._schema(self.header)), 0
+        for batch in self._parse(self.header, []):
+            waiting = pa.concat_tables([waiting, pa.Table.from_batches([batch])])
+            while waiting.num_rows >= rows:
+                yield self._table(waiting.slice(0, rows), start)
+                waiting, start = waiting.slice(rows), start + rows
+        if waiting.num_rows:
+            yield self._table(waiting, start)
+
+    def _table(self, rows: pa.Table, start: int) -> Table:
+        frame = rows.rename_columns(self.columns).to_pandas(
+            types_mapper={pa.string(): pd.StringDtype("pyarrow")}.get
+        )
+        return Table(file=self.file, rows=frame, numbers=self.numbers[start : start + len(frame)])
+
+    def _schema(self, columns: Sequence[str]) -> pa.Schema:
+        return pa.schema([(name, pa.string()) for name in columns])
+
+    def _parse(self, columns: Sequence[str], ragged: list[Ragged]) -> Iterator[pa.RecordBatch]:
+        """Batches of these columns as text; what has another length than the header goes to `ragged` (Arrow
+        counts the header as 1)."""
+
+        def note(row: pa.csv.InvalidRow) -> str:
+            expected, found = row.expected_columns, row.actual_columns
+            ragged.append(Ragged(row=row.number - 2, expected=expected, found=found, text=row.text))
+            return "skip"
+
+        try:
+            yield from pyarrow.csv.open_csv(
+                io.BytesIO(self.content),
+                read_options=pyarrow.csv.ReadOptions(
+                    encoding=self.encoding, block_size=BLOCK, use_threads=False
+                ),
+                parse_options=pyarrow.csv.ParseOptions(
+                    delimiter=self.delimiter, newlines_in_values=True, invalid_row_handler=note
+                ),
+                convert_options=pyarrow.csv.ConvertOptions(
+                    include_columns=list(columns),
+                    column_types=self._schema(columns),
+                    strings_can_be_null=False,
+                ),
+            )
+        except (pa.ArrowInvalid, UnicodeDecodeError) as error:
+            raise ValueError(f"{self.file} cannot be read as a table in {self.encoding}: {error}") from None
 
 
 def only_table(raw: Raw) -> str:
@@ -81,9 +158,9 @@ def only_table(raw: Raw) -> str:
     return found[0]
 
 
-def read_table(content: bytes, *, file: str, delimiter: str = "", encoding: str = "") -> Table:
-    """All cells as text. ValueError: an empty file, no text, no rows, or columns that share a name."""
-    if not content.strip():
+def open_table(content: bytes, *, file: str, delimiter: str = "", encoding: str = "") -> Published:
+    """A table whose cells are all text. ValueError: an empty file, no text, or columns that share a name."""
+    if not content or content.isspace():
         raise ValueError(f"{file} is empty")
     encoding = encoding or _encoding(content, file)
     try:
@@ -92,49 +169,13 @@ def read_table(content: bytes, *, file: str, delimiter: str = "", encoding: str 
         raise ValueError(f"{file}: there is no encoding {encoding!r}") from None
     delimiter = delimiter or _delimiter(head)
     header = next(csv.reader(io.StringIO(head), delimiter=delimiter))
-    columns = [name.strip() for name in header]
-    _check(columns, file)
     if encoding == "utf-8-sig":  # Arrow knows no marks
         content, encoding = content[len(codecs.BOM_UTF8) :], "utf-8"
-    ragged: list[Ragged] = []
-    batches = _parse(content, header, file=file, delimiter=delimiter, encoding=encoding, ragged=ragged)
-    rows = pa.Table.from_batches(
-        [batch.rename_columns(columns) for batch in batches],
-        pa.schema([(name, pa.string()) for name in columns]),
+    table = Published(
+        file=file, content=content, header=tuple(header), delimiter=delimiter, encoding=encoding
     )
-    if not rows.num_rows:
-        raise ValueError(f"{file} has a header but no row of its length ({len(columns)} columns)")
-    numbers = np.delete(np.arange(rows.num_rows + len(ragged)), [each.row for each in ragged])
-    frame = rows.to_pandas(types_mapper={pa.string(): pd.StringDtype("pyarrow")}.get)
-    return Table(file=file, rows=frame, numbers=numbers, ragged=tuple(ragged))
-
-
-def _parse(
-    content: bytes, header: list[str], *, file: str, delimiter: str, encoding: str, ragged: list[Ragged]
-) -> list[pa.RecordBatch]:
-    """Batches of text; what has another length than the header goes to `ragged` (Arrow counts the header as
-    1)."""
-
-    def note(row: pa.csv.InvalidRow) -> str:
-        ragged.append(
-            Ragged(row=row.number - 2, expected=row.expected_columns, found=row.actual_columns, text=row.text)
-        )
-        return "skip"
-
-    try:
-        reader = pyarrow.csv.open_csv(
-            io.BytesIO(content),
-            read_options=pyarrow.csv.ReadOptions(encoding=encoding, block_size=BLOCK, use_threads=False),
-            parse_options=pyarrow.csv.ParseOptions(
-                delimiter=delimiter, newlines_in_values=True, invalid_row_handler=note
-            ),
-            convert_options=pyarrow.csv.ConvertOptions(
-                column_types=dict.fromkeys(header, pa.string()), strings_can_be_null=False
-            ),
-        )
-        return list(reader)
-    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} cannot be read as a table in {encoding}: {error}") from None
+    _check(table.columns, file)
+    return table
 
 
 def _encoding(content: bytes, file: str) -> str:
@@ -143,8 +184,10 @@ def _encoding(content: bytes, file: str) -> str:
             return name
     if b"\0" in content[: 2**16]:
         raise ValueError(f"{file} holds zero bytes, so it is no text; export it as CSV")
+    decoder = codecs.getincrementaldecoder("utf-8")()
     try:
-        content.decode()
+        for start in range(0, len(content), BLOCK):
+            decoder.decode(content[start : start + BLOCK], final=start + BLOCK >= len(content))
     except UnicodeDecodeError:
         return "cp1252"
     return "utf-8"

@@ -120,7 +120,7 @@ def _answers(subject: Subject) -> Iterator[tuple[str, NDArray[Any], NDArray[Any]
 
     subject.network.to(device()).eval()
     for part in classification.PARTS:
-        if not subject.items.table([part], ["item_id"]).num_rows:
+        if not subject.items.count([part]):
             continue
         batches = open_part(subject.items, part, subject.settings, subject.facts, batch_size=ROWS)
         with torch.no_grad():

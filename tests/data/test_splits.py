@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from data import splits
 from data.splits import OUT, Division, divide
 
 
@@ -184,3 +185,44 @@ def test_folds_hold_every_example_out_once_and_keep_units_whole() -> None:
 def test_folds_need_a_draw() -> None:
     with pytest.raises(ValueError, match=r"folds has no effect on split.method published"):
         divide(pd.DataFrame(), method="published", valid=0.2, test=0.0, seed=1, folds=5)
+
+
+def taken_one_by_one(units: list[int], sizes: list[int], quota: int) -> list[int]:
+    """From the front whatever still fits, but never the last unit; else the smallest."""
+    chosen: list[int] = []
+    for unit in units:
+        if sizes[unit] <= quota and len(chosen) + 1 < len(units):
+            chosen.append(unit)
+            quota -= sizes[unit]
+    if not chosen and quota > 0 and len(units) > 1:
+        chosen = [min(units, key=lambda unit: sizes[unit])]
+    return chosen
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_units_are_taken_as_one_by_one(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    count = int(draw.integers(1, 30))
+    sizes = draw.integers(1, 2 + seed % 9, count)
+    units = draw.permutation(count)
+    for quota in range(sizes.sum() + 2):
+        found = splits._take(units, sizes, quota)
+        assert found.tolist() == taken_one_by_one(units.tolist(), sizes.tolist(), quota)
+
+
+def test_rows_whose_content_is_their_own_are_units_of_their_own() -> None:
+    table = index(["a"] * 6, digest=pd.Series(["x", None, "y", "x", None, "y"], dtype="category"))
+    units = splits._units(table, [], group=False)
+    assert units.tolist() == [0, 1, 2, 0, 3, 2]
+    assert splits._units(table.assign(digest=None), [], group=False).tolist() == [*range(6)]
+
+
+def test_names_as_categories_are_divided_like_names_as_texts() -> None:
+    labels = [f"class {number % 7}" for number in range(300)] + ["rare", None]
+    groups = pd.Series([f"person {number % 40}" for number in range(302)], dtype="str")
+    table = index(labels, group=groups)
+    named = table.astype(dict.fromkeys(("label", "group", "digest"), "category"))
+    for settings in ({}, {"test": 0.1}, {"method": "random"}, {"method": "group"}, {"folds": 5, "fold": 2}):
+        one, other = split(table, **settings), split(named, **settings)
+        assert one.parts.tolist() == other.parts.tolist()
+        assert (one.small_classes, one.unseen_classes) == (other.small_classes, other.unseen_classes)

@@ -208,8 +208,7 @@ def of_part(folder: Path, part: str, rows: Sequence[dict[str, Any]]) -> Items:
     items.clean.mkdir(exist_ok=True)
     items.split.mkdir()
     with ShardWriter(items.clean, box_schema()) as shards:
-        for each in rows:
-            shards.write(each)
+        shards.write(pa.RecordBatch.from_pylist(rows, schema=box_schema()))
     table = pa.table({"item_id": [each["item_id"] for each in rows], "part": [part] * len(rows)})
     pq.write_table(table, items.split / "split.parquet")
     return items

@@ -1,13 +1,16 @@
 """Networks trained elsewhere: what an entry names, and what is read of them."""
 
 import json
+from hashlib import sha256
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from tasks.checkpoint import digest_of, read_trained
+from tasks.checkpoint import digest_of, read_trained, split_digest
 
 
 @pytest.fixture
@@ -44,3 +47,11 @@ def test_other_facts_are_another_network(folder: Path) -> None:
     before = digest_of(folder / "weights.safetensors")
     (folder / "facts.json").write_text(json.dumps({"classes": ["b", "a"]}))
     assert digest_of(folder / "weights.safetensors") != before
+
+
+@pytest.mark.parametrize("count", [0, 1, 10, 100_000])
+def test_the_digest_of_a_split_is_that_of_its_json(tmp_path: Path, count: int) -> None:
+    columns = {"part": ["train"] * count, "item_id": [f'stra\u00dfe "{number}"' for number in range(count)]}
+    path = tmp_path / "split.parquet"
+    pq.write_table(pa.table(columns, schema=pa.schema([(name, pa.string()) for name in columns])), path)
+    assert split_digest(path) == sha256(json.dumps(columns, sort_keys=True).encode()).hexdigest()

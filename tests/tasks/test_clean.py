@@ -1,17 +1,25 @@
 """Clean: every row has a place or a reason, memory stays bounded, and the same input gives the same bytes."""
 
 import io
+import json
 import random
 import subprocess
 import sys
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from data import shards
+from data.chunks import Chunk
+from data.examples import Reject
+from tasks import clean
+from tasks.corrections import Corrections
 from tests.jobs import Chain, encode, scene, tar_of, zip_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -179,18 +187,50 @@ def test_two_runs_write_the_same_bytes(tmp_path: Path) -> None:
     assert sorted(folders[0]) == ["items-00000.parquet", "provenance.json", "rejects.parquet"]
 
 
+def test_the_content_is_told_by_names_labels_and_digests_line_by_line(tmp_path: Path) -> None:
+    names = ["plain", 'with "quotes"', "stra\u00dfe", "tab\t"]
+    table = pa.table({"item_id": names, "label": ["a", None, "b", "a"], "digest": ["00", "11", "22", "33"]})
+    pq.write_table(table.slice(0, 3), tmp_path / "items-00000.parquet")
+    pq.write_table(table.slice(3), tmp_path / "items-00001.parquet")
+    lines = [
+        json.dumps([row["item_id"], row["label"], row["digest"]], ensure_ascii=False) + "\n"
+        for row in table.to_pylist()
+    ]
+    assert clean.content_digest(tmp_path) == sha256("".join(lines).encode()).hexdigest()
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 100])
+def test_corrections_keep_the_order_of_rejects_in_a_chunk(at_once: int) -> None:
+    rows = pa.RecordBatch.from_pylist([{"item_id": name, "label": "a"} for name in "abcdef"])
+    rejects = [(0, Reject("before a", "")), (3, Reject("before d", "")), (6, Reject("behind f", ""))]
+    wanted = {"c": (2, "delete", ""), "d": (3, "delete", ""), "e": (4, "relabel", "b")}
+    corrections = Corrections(wanted, file="c.csv")
+    kept, left_out = [], []
+    for start in range(0, 6, at_once):
+        stop = min(start + at_once, 6)
+        here = tuple(
+            (place - start, reject)
+            for place, reject in rejects
+            if start <= place < stop or place == stop == 6
+        )
+        done = corrections.apply(Chunk(rows=rows.slice(start, stop - start), rejects=here))
+        kept += [tuple(row.values()) for row in done.rows.to_pylist()]
+        left_out += [reject.item_id for _, reject in done.rejects]
+    assert kept == [("a", "a"), ("b", "a"), ("e", "b"), ("f", "a")]
+    assert left_out == ["before a", "c", "before d", "d", "behind f"]
+    assert corrections.counts() == {"delete": 2, "relabel": 1}
+    corrections.all_used()
+
+
 def rows(folder: Path) -> list[Mapping[str, int]]:
     return [row for path in shards.shard_paths(folder) for row in pq.read_table(path).to_pylist()]
 
 
 def test_only_shards_with_late_rejects_are_rewritten(tmp_path: Path) -> None:
-    import numpy as np
-    import pyarrow as pa
-
     schema = pa.schema([("n", pa.int64()), ("b", pa.binary())])
     with shards.ShardWriter(tmp_path, schema, shard_bytes=10_000) as writer:
-        for number in range(100):
-            writer.write({"n": number, "b": bytes(936)})
+        columns = {"n": [*range(100)], "b": [bytes(936)] * 100}
+        writer.write(pa.RecordBatch.from_pydict(columns, schema=schema))
     before = contents(tmp_path)
     assert len(before) == 10
     shards.drop_rows(tmp_path, np.array([*range(10, 20), 35, 99]))

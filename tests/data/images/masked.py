@@ -63,8 +63,7 @@ def write_pairs(folder: Path, *, count: int = 12, valid: int = 4) -> Items:
     """Items of drawn discs; the last `valid` are for validation."""
     rows, _ = cleaned(folder / "download", archive(count))
     with ShardWriter(folder, mask_schema()) as shards:
-        for row in rows:
-            shards.write(row)
+        shards.write(pa.RecordBatch.from_pylist(rows, schema=mask_schema()))
     split = [
         {"item_id": row["item_id"], "part": "train" if place < count - valid else "valid"}
         for place, row in enumerate(rows)

@@ -33,8 +33,7 @@ def written(folder: Path, *, largest: bool = False) -> Items:
         path.mkdir()
     rows = [dict(row) for row in (clean_largest if largest else clean_boxes)(raw, BoxCleaning())]  # type: ignore[arg-type]
     with ShardWriter(items.clean, box_schema()) as shards:
-        for row in rows:
-            shards.write(row)
+        shards.write(pa.RecordBatch.from_pylist(rows, schema=box_schema()))
     parts = ["valid" if number % 4 == 3 else "train" for number in range(len(rows))]
     table = pa.table({"item_id": [row["item_id"] for row in rows], "part": parts})
     pq.write_table(table, items.split / "split.parquet")

@@ -10,7 +10,9 @@ import pytest
 from pydantic import ValidationError
 
 from data.examples import Reject
+from data.images import cleaning
 from data.images.cleaning import ImageCleaning, clean_images, image_schema
+from data.images.reading import Picture, read_image
 from tests.jobs import encode, raw_of, scene, tar_of
 
 
@@ -164,6 +166,23 @@ def test_order_does_not_depend_on_threads(tmp_path: Path) -> None:
     answers = [list(clean_images(raw, ImageCleaning(), workers=workers)) for workers in (1, 5)]
     assert answers[0] == answers[1]
     assert [row["item_id"] for row in answers[0] if not isinstance(row, Reject)] == list(files)
+
+
+@pytest.mark.parametrize(("handful", "size"), [(1, 10**9), (5, 10**9), (100, 1), (100, 10**9)])
+def test_images_are_read_alike_alone_and_by_the_handful(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, handful: int, size: int
+) -> None:
+    monkeypatch.setattr(cleaning, "HANDFUL", handful)
+    monkeypatch.setattr(cleaning, "HANDFUL_BYTES", size)
+    files = images(*(f"a/{number}.png" for number in range(12))) | {"a/cut.png": b"\x89PNG\r\n\x1a\n\0\0"}
+    answers = list(clean_images(raw_of(tmp_path, {"x.tgz": tar_of(files)}), ImageCleaning()))
+    rows, rejects = answers[:-1], answers[-1:]
+    assert [reject.reason for reject in rejects if isinstance(reject, Reject)] == ["truncated"]
+    for (name, content), row in zip(files.items(), rows, strict=False):
+        alone = read_image(content)
+        assert isinstance(alone, Picture)
+        assert not isinstance(row, Reject)
+        assert (row["item_id"], row["digest"], row["phash"]) == (name, alone.digest, alone.phash)
 
 
 def test_no_label_at_all_is_an_error(tmp_path: Path) -> None:

@@ -1,17 +1,22 @@
 """Ratings to rows and rejects: every reason, which of two ratings stays, and the published files."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
+from data.chunks import Chunk
 from data.editions.ratings import draw_ratings
 from data.examples import Reject
-from data.ratings.cleaning import clean_ratings, rating_schema
+from data.ratings import cleaning
+from data.ratings.cleaning import clean_ratings
 from data.ratings.settings import RatingCleaning
 from tests.jobs import raw_of
 
@@ -33,16 +38,16 @@ def clean(folder: Path, lines: bytes, **block: Any) -> tuple[list[dict[str, Any]
     return apart(clean_ratings(raw, settings))
 
 
-def apart(found: Iterator[Any]) -> tuple[list[dict[str, Any]], list[Reject]]:
-    both = [*found]
-    rows = [dict(each) for each in both if not isinstance(each, Reject)]
-    return rows, [each for each in both if isinstance(each, Reject)]
+def apart(found: Iterable[Chunk]) -> tuple[list[dict[str, Any]], list[Reject]]:
+    each = [*found]
+    rows = [row for chunk in each for row in chunk.rows.to_pylist()]
+    return rows, [reject for chunk in each for _, reject in chunk.rejects]
 
 
 def test_a_rating_becomes_a_row_of_the_schema(tmp_path: Path) -> None:
     block = {"ratings": {"time": "timestamp"}, "titles": {}}
     rows, rejects = clean(tmp_path, HEAD + b"7,1,4.5,964982703\n", **block)
-    (row,) = pa.Table.from_pylist(rows, schema=rating_schema()).to_pylist()
+    (row,) = rows
     assert not rejects
     assert (row["item_id"], row["user"], row["item"], row["title"], row["rating"]) == (
         "ratings.csv:2", "7", "1", "Emma (1996)", 4.5,
@@ -197,3 +202,28 @@ def test_files_without_a_header_and_in_latin_1(tmp_path: Path, datasets: Path) -
     rows, rejects = apart(clean_ratings(raw, RatingCleaning.model_validate({"range": [1, 5], **TABBED})))
     assert (len(rows), rejects) == (47_027, [])
     assert {row["rating"] for row in rows} == {1.0, 2.0, 3.0, 4.0, 5.0}
+
+
+def test_chunks_end_anywhere_and_digests_are_those_of_each_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults = {3: b"7,1", 4: b"9,1,99,0", 8: b"1,2,3,4,5", 12: b"1,2,3,4,5"}
+    lines = [
+        faults.get(number, b"%d,%d,%d.5,%d" % (number % 5, number, number % 4, number))
+        for number in range(13)
+    ]
+    whole = clean(tmp_path / "whole", HEAD + b"\n".join(lines), ratings={"time": "timestamp"})
+    monkeypatch.setattr(cleaning, "CHUNK", 3)
+    parted = clean(tmp_path / "parted", HEAD + b"\n".join(lines), ratings={"time": "timestamp"})
+    assert whole == parted
+    rows, rejects = whole
+    assert [reject.item_id for reject in rejects] == [f"ratings.csv:{line:02}" for line in (5, 6, 10, 14)]
+    for row in rows:
+        content = f"{row['user']}\0{row['item']}\0{row['rating']!r}"
+        assert row["digest"] == sha256(content.encode()).hexdigest()
+
+
+def test_numbers_are_read_in_columns_as_pandas_reads_them_one_by_one() -> None:
+    texts = ["3", "3.5", "-2.", ".5", "1e3", "inf", "-inf", "nan", "four", "0x10", "1,5", "1_000", None, "+7"]
+    expected = pd.to_numeric(pd.Series(texts), errors="coerce").to_numpy(np.float64)
+    assert np.array_equal(cleaning._numbers(pa.array(texts)), expected, equal_nan=True)

@@ -2,12 +2,14 @@
 
 import json
 from collections import Counter
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from data.archives import Raw
-from data.examples import Reject
+from data.tables import cleaning
 from data.tables.cleaning import clean_classes, table_schema
 from data.tables.settings import ClassCleaning
 from tests import tables
@@ -101,7 +103,7 @@ def test_targets_are_unified_and_the_unlabelled_may_be_the_test_part(tmp_path: P
 def test_the_census_of_the_course(datasets: Path, tmp_path: Path) -> None:
     raw = Raw(publish(tmp_path, {"adult_sample.tgz": datasets / "adult_sample.tgz"}))
     block = ClassCleaning(target="salary", valid_rows=(800, 1000), classes=("<50k", ">=50k"))
-    rows = [row for row in clean_classes(raw, block) if not isinstance(row, Reject)]
+    rows = [row for chunk in clean_classes(raw, block) for row in chunk.rows.to_pylist()]
     assert len(rows) == 32_561
     assert Counter(row["label"] for row in rows) == {"<50k": 24_720, ">=50k": 7_841}
     described = json.loads(rows[0]["columns"])
@@ -110,3 +112,30 @@ def test_the_census_of_the_course(datasets: Path, tmp_path: Path) -> None:
     ]  # fmt: skip
     missing = sum(row["numbers"][described["numbers"].index("education-num")] is None for row in rows)
     assert missing == 487
+
+
+def test_stretches_end_anywhere_and_digests_are_those_of_each_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    block: dict[str, Any] = {
+        "target": "let", "id": "flat", "time": "listed on", "dates": ["listed on"], "date_format": "%d.%m.%Y",
+        "classes": ["yes", "no"], "above": {"rent": 0}, "valid_rows": [80, 100],
+    }  # fmt: skip
+    more = tables.flats(30, seed=2).partition("\n")[2]
+    table = tables.flats() + "\n".join(REASONS.values()) + "\n" + more
+    whole = tables.classes(tmp_path / "whole", table, **block)
+    monkeypatch.setattr(cleaning, "CHUNK", 17)
+    parted = tables.classes(tmp_path / "parted", table, **block)
+    assert whole == parted
+    assert len(whole[1]) == len(REASONS)
+    for row in whole[0]:
+        content = [row["item_id"], row["categories"], row["numbers"], row["label"], row["target"]]
+        assert row["digest"] == sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()
+
+
+def test_quantities_are_digested_as_json_writes_them(tmp_path: Path) -> None:
+    rows, _ = tables.numbers(tmp_path, 'a,n,y\n"say ""x""",-0.0,1e16\nb\u00fc,0.1,3\n,,2\n', target="y")
+    for row in rows:
+        content = [row["item_id"], row["categories"], row["numbers"], row["label"], row["target"]]
+        assert row["digest"] == sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()
+    assert [row["numbers"] for row in rows] == [[-0.0], [0.1], [None]]

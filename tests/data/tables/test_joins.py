@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from data.examples import Reject
+from data.chunks import Chunk
 from data.tables.cleaning import clean_numbers
 from data.tables.joins import add_events, add_since, join_tables, side_table
 from data.tables.settings import Events, Join, NumberCleaning, Since
@@ -90,7 +90,7 @@ def test_two_rows_of_one_key_are_refused() -> None:
 def test_a_row_without_a_partner_is_rejected_or_has_gaps(tmp_path: Path) -> None:
     files = {"sales.csv": b"shop,y\n1,5\n9,6\n", "shops.csv": b"shop,size\n1,300\n"}
 
-    def cleaned(folder: str, **join: Any) -> list[Any]:
+    def cleaned(folder: str, **join: Any) -> Chunk:
         block = NumberCleaning.model_validate(
             {
                 "table": "sales.csv",
@@ -98,15 +98,14 @@ def test_a_row_without_a_partner_is_rejected_or_has_gaps(tmp_path: Path) -> None
                 "joins": [{"table": "shops.csv", "keys": {"shop": "shop"}, **join}],
             }
         )
-        return list(clean_numbers(raw_of(tmp_path / folder, files), block))
+        (chunk,) = clean_numbers(raw_of(tmp_path / folder, files), block)
+        return chunk
 
-    found = cleaned("strict")
-    assert isinstance(found[1], Reject)
-    assert (found[1].reason, found[1].detail) == (
-        "no partner",
-        "sales.csv, row 1: shop '9' is not in shops.csv",
-    )
-    assert cleaned("lax", required=False)[1]["numbers"] == [9.0, None]
+    ((place, reject),) = cleaned("strict").rejects
+    assert (place, reject.reason, reject.detail) == (
+        1, "no partner", "sales.csv, row 1: shop '9' is not in shops.csv",
+    )  # fmt: skip
+    assert cleaned("lax", required=False).rows["numbers"].to_pylist() == [[1.0, 300.0], [9.0, None]]
 
 
 def test_a_missing_side_table_or_column_is_named(tmp_path: Path) -> None:

@@ -58,3 +58,12 @@ def test_every_faulty_cell_and_missing_column_is_named() -> None:
     ]  # fmt: skip
     with pytest.raises(ValueError, match=r"no column 'Date'.*no column 'size'; did you mean 'sizes'\?"):
         encode(pd.DataFrame({"shop": ["1"], "sizes": ["8"]}), QUESTION)
+
+
+def test_a_text_is_the_same_number_however_often_it_stands_there() -> None:
+    texts = ["1", "1.5", " 2 ", "many", "", None, "1e3", "-0.0", "inf", "?"]
+    values, wrong = as_numbers(pd.Series(texts * 3), ("", "?"))
+    for place, text in enumerate(texts * 3):
+        (value,), (fault,) = as_numbers(pd.Series([text], dtype="str"), ("", "?"))
+        assert np.array_equal(value, values[place], equal_nan=True)
+        assert fault == wrong[place]

@@ -3,7 +3,11 @@
 import pytest
 
 from data.tables import reading
-from data.tables.reading import read_table
+from data.tables.reading import Table, open_table
+
+
+def read_table(content: bytes, **how: str) -> Table:
+    return open_table(content, **how).whole()
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
@@ -23,10 +27,14 @@ def test_rows_of_another_length_are_set_apart_and_counted(monkeypatch: pytest.Mo
     monkeypatch.setattr(reading, "BLOCK", 32)  # several blocks
     lines = ["a,b"] + [f"{number},x" for number in range(30)]
     lines[5], lines[20] = "4", "19,x,y"
-    table = read_table("\n".join(lines).encode(), file="t.csv")
+    table = open_table("\n".join(lines).encode(), file="t.csv")
     assert [each.row for each in table.ragged] == [4, 19]
     assert [each.found for each in table.ragged] == [1, 3]
-    assert table.rows["a"].tolist() == [str(number) for number in table.numbers]
+    whole, stretches = table.whole(), [*table.stretches(7)]
+    assert whole.rows["a"].tolist() == [str(number) for number in whole.numbers]
+    assert [len(each.rows) for each in stretches] == [7, 7, 7, 7]
+    assert [cell for each in stretches for cell in each.rows["a"]] == whole.rows["a"].tolist()
+    assert [number for each in stretches for number in each.numbers] == whole.numbers.tolist()
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def written(folder: Path, texts: dict[str, str] = TEXTS, valid: tuple[str, ...] 
                 "item_id": item_id, "label": item_id.upper(), "part": None, "group": None, "time": None,
                 "digest": text.encode().hex(), "text": text,
             }  # fmt: skip
-            shards.write(row)
+            shards.write(pa.RecordBatch.from_pylist([row], schema=text_schema()))
     parts = ["valid" if item_id in valid else "train" for item_id in texts]
     pq.write_table(pa.table([list(texts), parts], schema=SPLIT), folder / "split" / "split.parquet")
     return Items(folder / "clean", folder / "split")
