@@ -37,6 +37,19 @@ def speed(
     write_page()
 
 
+@app.command()
+def chain(
+    sizes: Annotated[list[int] | None, typer.Argument(help="applications of each scratch project")] = None,
+    rounds: Annotated[int, typer.Option(help="of everything; the best counts")] = 3,
+) -> None:
+    """Measure what DVC, Prefect and processes cost around the work of the stages."""
+    from benchmarks.chain import SIZES, measure, tables
+
+    figures = measure(sizes or SIZES, rounds)
+    save("chain", figures)
+    print(tables(figures))
+
+
 @app.command("page")
 def write_page() -> None:
     """Write docs/benchmarks.md anew from the figures that are there."""
