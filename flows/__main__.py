@@ -68,8 +68,7 @@ def run(
 
                 done = brought(name, force=force)
             print(f"{name}: {summary(done)}", flush=True)
-    for name in names:
-        _say_where(name)
+    _say_where(names)
 
 
 @app.command()
@@ -90,10 +89,10 @@ def course(
         from flows.at_rest import at_rest, checked, resting_row
         from flows.progress import table
 
-        _, names = checked(applications, workers)
+        parameters, names = checked(applications, workers)
         resting = {} if force else at_rest(names)
         if len(resting) == len(names):
-            print("\n".join(table([resting_row(name, name, resting[name]) for name in names])))
+            print("\n".join(table([resting_row(name, name, resting[name], parameters) for name in names])))
             return
 
         from flows.course import conduct
@@ -313,8 +312,7 @@ def register(application: Application) -> None:
 @app.command()
 def where(applications: Annotated[list[str], typer.Argument(metavar="APP...")]) -> None:
     """Where metrics, figures, the exported model and the record of runs are."""
-    for application in _chosen(applications):
-        _say_where(application)
+    _say_where(_chosen(applications))
 
 
 @app.command()
@@ -356,20 +354,22 @@ def _chosen(names: list[str]) -> list[str]:
         return list(load_parameters(Path.cwd() / "params.yaml").applications)
 
 
-def _say_where(application: str) -> None:
-    with explained(f"where {application}"):
-        from flows.explain import headline
+def _say_where(applications: list[str]) -> None:
+    with explained(f"where {' '.join(applications)}"):
+        from flows.explain import headline_of
         from tasks.parameters import load_parameters
         from tasks.tracking import tracking_uri
 
         workspace = checkout()
-        _, recipe = load_parameters(workspace.root / "params.yaml").application(application)
-        evaluated = workspace.folder(application, "evaluate").relative_to(workspace.root)
-        print(f"{application}: {headline(workspace, application, recipe)}")
-        print(f"  metrics  {evaluated / 'metrics.json'} (`dvc metrics show`, `dvc plots show`)")
-        print(f"  figures  {evaluated / 'figures'}")
-        print(f"  model    {workspace.folder(application, 'export').relative_to(workspace.root)}")
-        print(f"  runs     `make ui` shows MLflow's pages on {tracking_uri(workspace)}")
+        parameters = load_parameters(workspace.root / "params.yaml")
+        runs = tracking_uri(workspace)
+        for application in applications:
+            evaluated = workspace.folder(application, "evaluate").relative_to(workspace.root)
+            print(f"{application}: {headline_of(application, parameters)}")
+            print(f"  metrics  {evaluated / 'metrics.json'} (`dvc metrics show`, `dvc plots show`)")
+            print(f"  figures  {evaluated / 'figures'}")
+            print(f"  model    {workspace.folder(application, 'export').relative_to(workspace.root)}")
+            print(f"  runs     `make ui` shows MLflow's pages on {runs}")
 
 
 if __name__ == "__main__":

@@ -38,10 +38,10 @@ def at_rest(names: Collection[str]) -> dict[str, list[str]]:
     return {name: plan for name, plan in plans.items() if sharing.at_rest(Path.cwd(), survey, plan)}
 
 
-def resting_row(name: str, application: str, plan: Collection[str]) -> Row:
+def resting_row(name: str, application: str, plan: Collection[str], parameters: Parameters) -> Row:
     """The row of a course for what is at rest: no process is asked for it."""
     whole = f"{LAST}@{application}" in plan
     return Row(
         name=name, outcome="done", text=summary(dict.fromkeys(plan, "current")),
-        metric=headline_of(application) if whole else "",
+        metric=headline_of(application, parameters) if whole else "",
     )  # fmt: skip

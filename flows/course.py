@@ -77,7 +77,7 @@ def run_course(
     with Board(len(members)) as board:
         for member in members.values():
             if member.at_rest:
-                board.end(resting_row(member.name, member.application, member.plan))
+                board.end(resting_row(member.name, member.application, member.plan, parameters))
         if work:
             prepare_store()
             with staffed(workers, dask, parameters, names, len(work)) as staff:

@@ -8,7 +8,7 @@ import yaml
 from pydantic import BaseModel
 
 from flows.editions import editions, leaves
-from tasks.parameters import BLOCKS, load_parameters
+from tasks.parameters import BLOCKS, Parameters, load_parameters
 from tasks.pipeline import STAGES
 from tasks.walkthrough import walk_through
 from tasks.workspace import Workspace, checkout
@@ -44,11 +44,10 @@ def headline(workspace: Workspace, application: str, recipe: Any) -> str:
     return f"{name} {metrics[part][name]:.4f} ({part}, {metrics['data']} data)"
 
 
-def headline_of(application: str) -> str:
+def headline_of(application: str, parameters: Parameters) -> str:
     """The same by name, in the current checkout."""
-    workspace = checkout()
-    _, recipe = load_parameters(workspace.root / "params.yaml").application(application)
-    return headline(workspace, application, recipe)
+    _, recipe = parameters.application(application)
+    return headline(checkout(), application, recipe)
 
 
 def explain(application: str, workspace: Workspace) -> Iterator[str]:

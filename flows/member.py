@@ -17,6 +17,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from flows.explain import headline_of
+from tasks.parameters import load_parameters
 from tasks.workspace import checkout
 
 PROCESSES = "PRACTICUM_PROCESSES"
@@ -48,7 +49,9 @@ def bring(application: str, until: str, force: bool) -> State[dict[str, Any]]:
             return Failed(message=" ".join(reason.split()))
         found = {
             "done": state.result(),
-            "metric": headline_of(application) if until == "export" else "",
+            "metric": headline_of(application, load_parameters(Path("params.yaml")))
+            if until == "export"
+            else "",
             "seconds": round(time.monotonic() - began, 1),
         }
     return Completed(data=found)
