@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from benchmarks.case import entries
-from benchmarks.growth import measure, table
+from benchmarks.growth import measure as measure_growth
+from benchmarks.growth import table
 from benchmarks.machine import facts
 from benchmarks.page import page
 from benchmarks.race import ROOT, race
@@ -45,9 +46,24 @@ def growth(
     place: Annotated[Path | None, typer.Option(help="where some 10 GB may be written meanwhile")] = None,
 ) -> None:
     """Show how time and memory of clean, split and fine_tune grow with the rows."""
-    for figures in measure(only, largest=largest, place=place):
+    for figures in measure_growth(only, largest=largest, place=place):
         save(f"growth-{figures['kind']}-{figures['rows']}", figures)
         print(table([figures]), flush=True)
+    write_page()
+
+
+@app.command()
+def chain(
+    sizes: Annotated[list[int] | None, typer.Argument(help="applications of each scratch project")] = None,
+    rounds: Annotated[int, typer.Option(help="of everything; the best counts")] = 3,
+) -> None:
+    """Measure what DVC, Prefect and processes cost around the work of the stages."""
+    from benchmarks.chain import SIZES, measure, tables
+
+    figures = measure(sizes or SIZES, rounds)
+    save("chain", figures)
+    print(tables(figures))
+    write_page()
 
 
 @app.command("page")

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks import chain, growth
+
 OPENING = """# Benchmarks
 
 Made by `make benchmark`; the figures are those of the machine named below, and other machines give others.
@@ -16,7 +18,9 @@ No test asserts a time."""
 
 def page(folder: Path) -> str:
     """All sections of which there are figures in `folder`."""
-    return "\n\n".join([OPENING, *_machine(folder), *_speed(folder)]) + "\n"
+    return (
+        "\n\n".join([OPENING, *_machine(folder), *_speed(folder), *_growth(folder), *_chain(folder)]) + "\n"
+    )
 
 
 def _read(folder: Path, pattern: str) -> list[tuple[str, dict[str, Any]]]:
@@ -45,6 +49,19 @@ def _speed(folder: Path) -> Iterator[str]:
         " of a single round, and the ratio of processor times.\n\n"
     )
     yield text + head + "\n".join(rows) + ("\n\n" + "\n".join(notes) if notes else "")
+
+
+def _growth(folder: Path) -> Iterator[str]:
+    found = sorted(
+        (each for _, each in _read(folder, "growth-*.json")), key=lambda one: (one["kind"], one["rows"])
+    )
+    if found:
+        yield f"## More rows\n\n{growth.table(found).strip()}"
+
+
+def _chain(folder: Path) -> Iterator[str]:
+    for _, figures in _read(folder, "chain.json"):
+        yield f"## Around the work of a stage\n\n{chain.tables(figures).strip()}"
 
 
 def _row(figures: Mapping[str, Any]) -> str:

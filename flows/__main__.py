@@ -52,27 +52,23 @@ def run(
     force: Annotated[bool, typer.Option(help="run every stage again, current or not")] = False,
 ) -> None:
     """Bring applications up to date, stage by stage, in this process, as a Prefect flow."""
-    for application in _chosen(applications):
-        with explained(f"run {application}"):
-            _require(application)
-            from flows.chain import interrupted, run_application, summary
+    names = _chosen(applications)
+    with explained(f"run {' '.join(applications)}"):
+        from flows.at_rest import at_rest, checked
+        from flows.progress import summary
 
-            try:
-                done = run_application(application, force=force)
-            except BaseException as error:
-                if interrupted.is_set():
-                    raise KeyboardInterrupt from None
-                if not isinstance(error, RuntimeError):
-                    raise
-                if not any(said in str(error) for said in ("ephemeral Prefect API server", "reach API")):
-                    raise
-                raise OSError(
-                    f"{error} Start one (`prefect server start`) and set PREFECT_API_URL to it,"
-                    f" or use `dvc repro export@{application}`, which needs none"
-                ) from None
-            print(f"{application}: {summary(done)}")
-    for application in _chosen(applications):
-        _say_where(application)
+        checked(names, None)
+        resting = {} if force or len(names) < 2 else at_rest(names)
+    for name in names:
+        with explained(f"run {name}"):
+            if name in resting:
+                done = dict.fromkeys(resting[name], "current")
+            else:
+                from flows.chain import brought
+
+                done = brought(name, force=force)
+            print(f"{name}: {summary(done)}", flush=True)
+    _say_where(names)
 
 
 @app.command()
@@ -90,6 +86,15 @@ def course(
 ) -> None:
     """Bring applications up to date, several at once in warm processes; one that fails stops no other."""
     with explained("course"):
+        from flows.at_rest import at_rest, checked, resting_row
+        from flows.progress import table
+
+        parameters, names = checked(applications, workers)
+        resting = {} if force else at_rest(names)
+        if len(resting) == len(names):
+            print("\n".join(table([resting_row(name, name, resting[name], parameters) for name in names])))
+            return
+
         from flows.course import conduct
 
         raise typer.Exit(conduct(applications or [], workers=workers, dask=dask, force=force))
@@ -272,6 +277,7 @@ def compare(
         typer.Argument(metavar="[RUN RUN]", help="ids or their first letters, or `current` for artifacts/"),
     ] = None,
     limit: Annotated[int, typer.Option(help="newest runs in the table")] = 6,
+    trials: Annotated[bool, typer.Option("--trials", help="those of searches as well")] = False,
     shown: Annotated[int, typer.Option(help="items listed")] = 20,
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="write every item of both runs")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="everything, for machines")] = False,
@@ -283,7 +289,7 @@ def compare(
         from tasks.compare import log_changes, write_items
         from tasks.comparison_text import as_text
 
-        found = side_by_side(application, runs or (), limit=limit)
+        found = side_by_side(application, runs or (), limit=limit, trials=trials)
         print(found.as_json() if as_json else as_text(found, shown=shown))
         if csv is not None:
             write_items(found, csv)
@@ -306,8 +312,7 @@ def register(application: Application) -> None:
 @app.command()
 def where(applications: Annotated[list[str], typer.Argument(metavar="APP...")]) -> None:
     """Where metrics, figures, the exported model and the record of runs are."""
-    for application in _chosen(applications):
-        _say_where(application)
+    _say_where(_chosen(applications))
 
 
 @app.command()
@@ -349,27 +354,22 @@ def _chosen(names: list[str]) -> list[str]:
         return list(load_parameters(Path.cwd() / "params.yaml").applications)
 
 
-def _require(application: str) -> None:
-    """Name faults of the whole entry before Prefect or DVC start: theirs would be harder to read."""
-    from tasks.parameters import load_parameters
-
-    load_parameters(Path.cwd() / "params.yaml").application(application)
-
-
-def _say_where(application: str) -> None:
-    with explained(f"where {application}"):
-        from flows.explain import headline
+def _say_where(applications: list[str]) -> None:
+    with explained(f"where {' '.join(applications)}"):
+        from flows.explain import headline_of
         from tasks.parameters import load_parameters
         from tasks.tracking import tracking_uri
 
         workspace = checkout()
-        _, recipe = load_parameters(workspace.root / "params.yaml").application(application)
-        evaluated = workspace.folder(application, "evaluate").relative_to(workspace.root)
-        print(f"{application}: {headline(workspace, application, recipe)}")
-        print(f"  metrics  {evaluated / 'metrics.json'} (`dvc metrics show`, `dvc plots show`)")
-        print(f"  figures  {evaluated / 'figures'}")
-        print(f"  model    {workspace.folder(application, 'export').relative_to(workspace.root)}")
-        print(f"  runs     `make ui` shows MLflow's pages on {tracking_uri(workspace)}")
+        parameters = load_parameters(workspace.root / "params.yaml")
+        runs = tracking_uri(workspace)
+        for application in applications:
+            evaluated = workspace.folder(application, "evaluate").relative_to(workspace.root)
+            print(f"{application}: {headline_of(application, parameters)}")
+            print(f"  metrics  {evaluated / 'metrics.json'} (`dvc metrics show`, `dvc plots show`)")
+            print(f"  figures  {evaluated / 'figures'}")
+            print(f"  model    {workspace.folder(application, 'export').relative_to(workspace.root)}")
+            print(f"  runs     `make ui` shows MLflow's pages on {runs}")
 
 
 if __name__ == "__main__":

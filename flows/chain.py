@@ -5,15 +5,17 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
-from prefect.states import Completed, State
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
 from prefect.utilities.timeout import timeout
 
 from flows.claims import Claims
-from flows.summary import Account, summarised, summary
+from flows.progress import summary
+from flows.summary import Account, summarised
 from tasks import sharing, versioning
 from tasks.freshness import Look, look
 from tasks.pipeline import STAGE_NAMES, STAGES, Stage, run_stage
@@ -57,25 +59,43 @@ def run_application(
         limited(application, time_limit_hours),
         Claims() as claims,
     ):
-        account.plan = plan = versioning.plan(root, f"{until}@{application}")
-        current = versioning.current(root, plan)
+        target = f"{until}@{application}"
+        survey = versioning.survey(root, [target])
+        account.plan = plan = survey.plan(target)
         fetches = [name for name in plan if name.partition("@")[0] in FETCH] if check_sources else []
-        account.looks = looks = [look_at(name, name in current) for name in fetches]
+        account.looks = looks = [look_at(name, name in survey.current) for name in fetches]
         anew = {each.stage for each in looks if each.again}
-        remote = sharing.has_remote(root)
         done = account.done
         for name in plan:
             account.now = name
             changed = any(how != "current" for how in done.values())
             stage, _, owner = name.partition("@")
             again = name in anew or (force and owner == application)
-            known = "no" if again or name not in current else "ask" if changed else "yes"
+            known = "no" if again or name not in survey.current else "ask" if changed else "yes"
             known = "anew" if name in anew else known
             if known != "yes" and claims.take(owner) and not again:
                 known = "ask"  # whoever had it may have worked in this very checkout
-            state = TASKS[stage](name, known, restore=not again, remote=remote, return_state=True)
+            state = TASKS[stage](name, known, restore=not again, remote=survey.remote, return_state=True)
             done[name] = state.result()
     return Completed(message=f"{application}: {summary(done)}", data=done)
+
+
+def brought(application: str, *, force: bool) -> dict[str, str]:
+    """What a flow has done of the application, by stage. OSError where its temporary server did not start."""
+    try:
+        # Prefect hands out what the state holds
+        return cast(dict[str, str], run_application(application, force=force))
+    except BaseException as error:
+        if interrupted.is_set():
+            raise KeyboardInterrupt from None
+        if not isinstance(error, RuntimeError):
+            raise
+        if not any(said in str(error) for said in ("ephemeral Prefect API server", "reach API")):
+            raise
+        raise OSError(
+            f"{error} Start one (`prefect server start`) and set PREFECT_API_URL to it,"
+            f" or use `dvc repro export@{application}`, which needs none"
+        ) from None
 
 
 @contextmanager
@@ -102,29 +122,31 @@ def walk(name: str, current: str, restore: bool = True, remote: bool = False) ->
     current where it brought the bytes that were there.
     """
     root = Path.cwd()
-    if current == "yes" or (current == "ask" and versioning.current(root, [name])):
+    found = None
+    if current != "yes":
+        found = versioning.settle(root, name, ask=current == "ask", restored=restore)
+    if found is None or found.how == "current":
         if remote and name in sharing.unsent(root):
             sharing.share(root, name)
         return _ended(name, "current", "Cached")
-    if restore and (
-        versioning.restore(root, name)
-        or (remote and sharing.learn(root, name) and versioning.restore(root, name, pull=True))
+    if found.how == "restored" or (
+        restore and remote and sharing.learn(root, name) and versioning.restore(root, name, pull=True)
     ):
         return _ended(name, "restored", "Cached")
     stage, _, owner = name.partition("@")
     before = versioning.folder_digest(root, name) if current == "anew" else None
     print(f"{name}: running", flush=True)
     try:
-        with versioning.recorded(root, name):
-            if stage == "weights":
-                from tasks.weights import fetch_weights
+        if stage == "weights":
+            from tasks.weights import fetch_weights
 
-                fetch_weights(owner)
-            else:
-                run_stage(stage, owner, door="flow")
+            fetch_weights(owner)
+        else:
+            run_stage(stage, owner, door="flow")
     except KeyboardInterrupt:
         interrupted.set()
         raise
+    versioning.record(root, name, found.inputs)
     if remote:
         sharing.share(root, name)
     if before is not None and before == versioning.folder_digest(root, name):
@@ -150,15 +172,14 @@ def may_help(_task: Any, _run: Any, state: State[Any]) -> bool:
 def as_task(name: str, *, retries: int = 0) -> Any:
     """The Prefect task of one row of the stage table."""
     return task(
-        walk,
         name=name,
         task_run_name="{name}",
         retries=retries,
-        retry_delay_seconds=list(RETRY_SECONDS[:retries]) or None,
+        retry_delay_seconds=list(RETRY_SECONDS[:retries]) or 0,
         retry_condition_fn=may_help,
         cache_policy=NO_CACHE,  # only DVC decides what is current
         persist_result=False,
-    )
+    )(walk)
 
 
 @task(name="look", task_run_name="what is published for {name}", cache_policy=NO_CACHE, persist_result=False)

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any
+from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -237,7 +238,7 @@ def _close(client: SyncPrefectClient, run: str | None) -> None:
     if run is None or run == flow_run.get_id():
         return
     try:
-        state = client.read_flow_run(run).state
+        state = client.read_flow_run(UUID(run)).state
     except ObjectNotFound:
         return
     if state is not None and state.type == StateType.RUNNING:

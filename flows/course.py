@@ -13,21 +13,22 @@ from typing import Any
 
 from prefect import flow
 from prefect.artifacts import create_table_artifact
+from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
-from prefect.states import Completed, Failed, State
+from prefect.states import Completed, Failed
 from prefect.task_runners import TaskRunner
 
 from flows import server
+from flows.at_rest import checked, resting_row
 from flows.chain import LAST
 from flows.member import log_of, run_member
-from flows.progress import Board, Row, records, table
-from flows.summary import summary
+from flows.progress import Board, Row, records, summary, table
 from flows.workers import Workers, cluster, processes
-from tasks import versioning
+from tasks import sharing, versioning
 from tasks.devices import slots_per_device, visible_devices
-from tasks.parameters import Parameters, load_parameters
+from tasks.parameters import Parameters
 from tasks.pipeline import STAGE_NAMES
-from tasks.tracking import open_store
+from tasks.tracking import open_store, send_waiting
 from tasks.workspace import checkout
 
 ORDER = ("weights", *STAGE_NAMES)
@@ -47,6 +48,10 @@ class Member:
     after: tuple[str, ...]
     """Names of the members that end before, because it starts from what they make."""
     force: bool
+    plan: tuple[str, ...]
+    """Its stages, those of the members before it among them."""
+    at_rest: bool
+    """There is nothing to be done about any of them."""
 
 
 Run = tuple[Member, TaskRunner[Any], PrefectFuture[Any]]
@@ -64,13 +69,20 @@ def run_course(
     processes. ValueError, before anything runs, where a name, an entry or the number is wrong.
     """
     parameters, names = checked(applications, workers)
-    members = plan_members(Path.cwd(), names, force=force)
-    store = open_store(checkout())
-    if store.artifacts is not None:
-        store.client.search_experiments()  # makes the tables of a new store: not for two processes at once
-    with staffed(workers, dask, parameters, names, len(members)) as staff, Board(len(members)) as board:
-        for row in run_members(members, staff, board):
-            board.end(row)
+    root = Path.cwd()
+    send_waiting(checkout(root))
+    survey = versioning.survey(root, [f"{LAST}@{name}" for name in names])
+    members = plan_members(root, survey, names, force=force)
+    work = {name: member for name, member in members.items() if not member.at_rest}
+    with Board(len(members)) as board:
+        for member in members.values():
+            if member.at_rest:
+                board.end(resting_row(member.name, member.application, member.plan, parameters))
+        if work:
+            prepare_store()
+            with staffed(workers, dask, parameters, names, len(work)) as staff:
+                for row in run_members(work, staff, board):
+                    board.end(row)
     print("\n".join(table(board.rows)))
     create_table_artifact(records(board.rows), key="course", description="What the course did")
     bad = [row.name for row in board.rows if row.outcome != "done"]
@@ -79,40 +91,42 @@ def run_course(
     return Completed(message=f"all {len(members)} ended")
 
 
-def checked(applications: list[str] | None, workers: int | None) -> tuple[Parameters, list[str]]:
-    """The parameters, and the names asked for. ValueError names a wrong name, entry or number."""
-    parameters = load_parameters(Path.cwd() / "params.yaml")
-    names = list(dict.fromkeys(applications or parameters.applications))
-    if not names:
-        raise ValueError("params.yaml has no applications")
-    for name in names:
-        parameters.application(name)
-    if workers is not None and workers < 1:
-        raise ValueError(f"--workers is {workers}; it must be at least 1")
-    return parameters, names
-
-
-def plan_members(root: Path, names: Collection[str], *, force: bool = False) -> dict[str, Member]:
+def plan_members(
+    root: Path, survey: versioning.Survey, names: Collection[str], *, force: bool = False
+) -> dict[str, Member]:
     """By name: the applications asked for, and what they start from, up to the last stage they need of it."""
     until = dict.fromkeys(names, LAST)
-    for plan in versioning.plans(root, [f"{LAST}@{name}" for name in names]).values():
-        for stage, owner in map(_parts, plan):
+    for name in names:
+        for stage, owner in map(_parts, survey.plan(f"{LAST}@{name}")):
             if owner not in names:
                 until[owner] = max(until.get(owner, stage), stage, key=ORDER.index)
     targets = {owner: f"{last}@{owner.rpartition('@')[2]}" for owner, last in until.items()}
-    plans = versioning.plans(root, targets.values())
+    plans = {owner: survey.plan(target) for owner, target in targets.items()}
     called = {owner: owner if last == LAST else targets[owner] for owner, last in until.items()}
+    forced = {owner for owner in until if force and owner in names}
+    resting = {
+        owner for owner in until if owner not in forced and sharing.at_rest(root, survey, plans[owner])
+    }
     members = {}
     for owner, last in until.items():
-        others = dict.fromkeys(other for _, other in map(_parts, plans[targets[owner]]) if other != owner)
+        others = dict.fromkeys(other for _, other in map(_parts, plans[owner]) if other != owner)
         members[called[owner]] = Member(
             name=called[owner],
             application=owner.rpartition("@")[2],
             until=last,
-            after=tuple(called[other] for other in others),
-            force=force and owner in names,
+            after=tuple(called[other] for other in others if other not in resting),
+            force=owner in forced,
+            plan=tuple(plans[owner]),
+            at_rest=owner in resting,
         )
     return members
+
+
+def prepare_store() -> None:
+    """Make the tables of a new store of runs: not for two processes at once."""
+    store = open_store(checkout())
+    if store.artifacts is not None:
+        store.client.search_experiments()
 
 
 def _parts(step: str) -> tuple[str, str]:
@@ -136,7 +150,7 @@ def sensible(parameters: Parameters, names: Collection[str]) -> int:
 
     While one computes on the accelerator, the other prepares data.
     """
-    threads = max(parameters.application(name)[0].fine_tune.threads for name in names)
+    threads: int = max(parameters.application(name)[0].fine_tune.threads for name in names)
     count = max(1, (os.cpu_count() or 1) // threads)
     slots = len(visible_devices()) * slots_per_device()
     return min(count, 2 * slots) if slots else count
@@ -201,7 +215,7 @@ def concluded(run: "Run", staff: Workers, board: Board) -> Row:
     if not state.is_final():  # Dask gave up on it
         return Row(name=member.name, outcome="failed", text=DIED, seconds=seconds)
     if not state.is_completed():
-        return Row(name=member.name, outcome="failed", text=state.message or state.name, seconds=seconds)
+        return Row(name=member.name, outcome="failed", text=state.message or "failed", seconds=seconds)
     found = future.result()
     return Row(
         name=member.name, outcome="done", text=summary(found["done"]), metric=found["metric"], seconds=seconds

@@ -8,10 +8,10 @@ import yaml
 from pydantic import BaseModel
 
 from flows.editions import editions, leaves
-from tasks.parameters import BLOCKS, load_parameters
+from tasks.parameters import BLOCKS, Parameters, load_parameters
 from tasks.pipeline import STAGES
 from tasks.walkthrough import walk_through
-from tasks.workspace import Workspace
+from tasks.workspace import Workspace, checkout
 
 PATHS = ("source", "corrections", "starts_from", "judge")
 
@@ -42,6 +42,12 @@ def headline(workspace: Workspace, application: str, recipe: Any) -> str:
     if part is None or name not in metrics[part]:
         return "nothing labelled"
     return f"{name} {metrics[part][name]:.4f} ({part}, {metrics['data']} data)"
+
+
+def headline_of(application: str, parameters: Parameters) -> str:
+    """The same by name, in the current checkout."""
+    _, recipe = parameters.application(application)
+    return headline(checkout(), application, recipe)
 
 
 def explain(application: str, workspace: Workspace) -> Iterator[str]:

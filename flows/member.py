@@ -13,8 +13,11 @@ from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from prefect.states import Completed, Failed, State
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
 
+from flows.explain import headline_of
+from tasks.parameters import load_parameters
 from tasks.workspace import checkout
 
 PROCESSES = "PRACTICUM_PROCESSES"
@@ -39,13 +42,16 @@ def bring(application: str, until: str, force: bool) -> State[dict[str, Any]]:
         state = run_application(application, force=force, until=until, return_state=True)
         if not state.is_completed():
             error = state.result(raise_on_failure=False)
+            assert isinstance(error, Exception)
             traceback.print_exception(error)
             known = isinstance(error, ValueError | OSError | FloatingPointError)
             reason = str(error) if known else f"{type(error).__name__}: {error}"
             return Failed(message=" ".join(reason.split()))
         found = {
             "done": state.result(),
-            "metric": _headline(application) if until == "export" else "",
+            "metric": headline_of(application, load_parameters(Path("params.yaml")))
+            if until == "export"
+            else "",
             "seconds": round(time.monotonic() - began, 1),
         }
     return Completed(data=found)
@@ -53,23 +59,14 @@ def bring(application: str, until: str, force: bool) -> State[dict[str, Any]]:
 
 # Not a decorator: pickle then finds the function by its name, and does not copy all that it refers to.
 run_member = task(
-    bring, name="member", task_run_name="{until}@{application}", cache_policy=NO_CACHE, persist_result=False
-)
+    name="member", task_run_name="{until}@{application}", cache_policy=NO_CACHE, persist_result=False
+)(bring)
 
 
 def log_of(application: str, until: str) -> Path:
     """Where the output of a member goes."""
     name = f"weights-{application}" if until == "weights" else application
     return checkout().state / "logs" / "course" / f"{name}.txt"
-
-
-def _headline(application: str) -> str:
-    from flows.explain import headline
-    from tasks.parameters import load_parameters
-
-    workspace = checkout()
-    _, recipe = load_parameters(workspace.root / "params.yaml").application(application)
-    return headline(workspace, application, recipe)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -109,6 +109,14 @@ class _Member:
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
+
+
+def summary(done: Mapping[str, str]) -> str:
+    """One line for people."""
+    counts = {how: sum(each == how for each in done.values()) for how in ("ran", "restored", "current")}
+    if counts["current"] == len(done):
+        return f"nothing to do: all {len(done)} stages are current"
+    return ", ".join(f"{count} {how}" for how, count in counts.items() if count)
 
 
 def table(rows: Collection[Row]) -> list[str]:

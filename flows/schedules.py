@@ -16,8 +16,8 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import DeploymentSort
 from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound
-from prefect.flows import EntrypointType
 from prefect.schedules import Cron
+from prefect.types.entrypoint import EntrypointType
 
 from flows.automations import TAG, late_tag, sync
 from flows.chain import run_application
@@ -80,25 +80,25 @@ def deployments(
     for name in names:
         schedule = parameters.schedule_of(name)
         entry, recipe = parameters.application(name)
-        made.append(
-            run_application.to_deployment(
-                name,
-                description=f"{recipe.title} on {entry.source}",
-                schedules=[Cron(schedule.cron, timezone=schedule.timezone)] if schedule.cron else [],
-                parameters={
-                    "application": name,
-                    "check_sources": True,
-                    "time_limit_hours": schedule.time_limit_hours,
-                },
-                concurrency_limit=ConcurrencyLimitConfig(
-                    limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW
-                ),
-                tags=[TAG, late_tag(schedule.late_hours)],
-                entrypoint_type=EntrypointType.MODULE_PATH,  # of the checkout in which it is run
-                work_pool_name=pool,
-                job_variables={"working_dir": ".", "env": UNATTENDED} if pool else None,
-            )
+        deployment = run_application.to_deployment(
+            name,
+            description=f"{recipe.title} on {entry.source}",
+            schedules=[Cron(schedule.cron, timezone=schedule.timezone)] if schedule.cron else [],
+            parameters={
+                "application": name,
+                "check_sources": True,
+                "time_limit_hours": schedule.time_limit_hours,
+            },
+            concurrency_limit=ConcurrencyLimitConfig(
+                limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW
+            ),
+            tags=[TAG, late_tag(schedule.late_hours)],
+            entrypoint_type=EntrypointType.MODULE_PATH,  # of the checkout in which it is run
+            work_pool_name=pool,
+            job_variables={"working_dir": ".", "env": UNATTENDED} if pool else None,
         )
+        assert isinstance(deployment, RunnerDeployment)  # a coroutine only where a loop runs
+        made.append(deployment)
     return made
 
 

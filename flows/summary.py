@@ -13,9 +13,10 @@ from typing import Any
 
 from prefect.artifacts import create_markdown_artifact
 
+from flows.progress import summary
 from tasks.freshness import Look
-from tasks.outbox import UnreachableError
 from tasks.parameters import load_parameters
+from tasks.store import UnreachableError
 from tasks.tracking import find_pass, open_store
 from tasks.workspace import Workspace, checkout
 
@@ -79,14 +80,6 @@ def text(
     parts += [_measured(application, workspace, before), _run(application, workspace)]
     parts.append(_figure(application, workspace))
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def summary(done: Mapping[str, str]) -> str:
-    """One line for people."""
-    counts = {how: sum(each == how for each in done.values()) for how in ("ran", "restored", "current")}
-    if counts["current"] == len(done):
-        return f"nothing to do: all {len(done)} stages are current"
-    return ", ".join(f"{count} {how}" for how, count in counts.items() if count)
 
 
 def _headline(account: Account, error: BaseException | None) -> str:

@@ -62,7 +62,9 @@ def cluster(address: str, count: int | None) -> Iterator[Workers]:
     answers, ValueError where it has no worker.
     """
     from distributed import Client
-    from prefect_dask import DaskTaskRunner
+
+    connect: Any = Client  # it has no types
+    from prefect_dask.task_runners import DaskTaskRunner
 
     logging.getLogger("distributed").setLevel(logging.ERROR)  # it tells of every connection
     own = {
@@ -95,7 +97,7 @@ def cluster(address: str, count: int | None) -> Iterator[Workers]:
                 ours = set(client.futures)
                 busy = [worker for worker, keys in client.processing().items() if ours & set(keys)]
                 stack.close()  # or the scheduler would give the same tasks to the workers that come back
-                with Client(address) as other:
+                with connect(address) as other:
                     other.restart_workers(busy, raise_for_error=False)
             raise
 

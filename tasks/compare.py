@@ -139,13 +139,19 @@ class Comparison:
 
 
 def compare(
-    application: str, names: Sequence[str] = (), *, limit: int = 6, workspace: Workspace | None = None
+    application: str,
+    names: Sequence[str] = (),
+    *,
+    limit: int = 6,
+    trials: bool = False,
+    workspace: Workspace | None = None,
 ) -> Comparison:
     """The newest `limit` runs of an application, and the items that two of them judge differently.
 
     `names` are two starts of run ids, or CURRENT for what lies in `artifacts/`; by default the two newest
-    evaluated runs. ValueError for an application without runs and for a name that fits none or several;
-    OSError where MLflow does not answer.
+    evaluated runs. The `trials` of searches, which would hide the others, are among the newest only if asked
+    for; any can be named. ValueError for an application without runs and for a name that fits none or
+    several; OSError where MLflow does not answer.
     """
     if len(names) not in (0, 2):
         raise ValueError("name two runs (or `current`), the earlier first, or none for the two newest")
@@ -157,11 +163,12 @@ def compare(
     tidy(outbox)
     store = outbox.store
     with store.reached():
-        rows = [_row(store, run) for run in _newest(store, application, names, limit)]
+        rows = [_row(store, run) for run in _newest(store, application, names, limit, trials=trials)]
         if not rows and CURRENT not in names:
             raise ValueError(
                 f"no run of {application} is recorded at {store.uri}; training and evaluation record one"
-                f" (`python -m flows run {application}`, with `--force` where every stage is current)"
+                f" (`python -m flows run {application}`, with `--force` where every stage is current);"
+                " --trials shows those of searches"
             )
         evaluated = [row.run_id for row in rows if row.evaluated]
         ids = [_named(name, rows) for name in names] or [*reversed(evaluated[:2])]
@@ -210,18 +217,23 @@ def log_changes(found: Comparison, *, most: int = 1000, workspace: Workspace | N
     return place
 
 
-def _newest(store: Store, application: str, names: Sequence[str], limit: int) -> list[Run]:
-    """The newest runs, and older ones that are named."""
+def _newest(store: Store, application: str, names: Sequence[str], limit: int, *, trials: bool) -> list[Run]:
+    """The newest runs, and others that are named; with or without the trials of searches."""
     wanted = [name for name in names if name != CURRENT]
     short = [name for name in wanted if len(name) < PREFIX]
     if short:
         raise ValueError(f"{short[0]!r} names no run: give at least {PREFIX} characters of its id")
+    searches = {run.info.run_id for run in store.runs(f"tags.`{SEARCH}` LIKE '%'", experiment=application)}
     taken: list[Run] = []
-    runs = (run for run in store.runs(experiment=application) if SEARCH not in run.data.tags)
-    for number, run in enumerate(runs):
-        if number < limit or any(run.info.run_id.startswith(name) for name in wanted):
+    room = limit
+    for run in store.runs(experiment=application):
+        if run.info.run_id in searches:
+            continue
+        newest = room > 0 and (trials or run.data.tags.get("mlflow.parentRunId") not in searches)
+        room -= newest
+        if newest or any(run.info.run_id.startswith(name) for name in wanted):
             taken.append(run)
-        elif not wanted:
+        if not room and not wanted:
             break
     return taken
 

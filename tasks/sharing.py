@@ -7,11 +7,12 @@ working.
 
 import os
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
 
 from tasks.parameters import nearest
-from tasks.versioning import find, opened, reason, remote_failures
+from tasks.versioning import Survey, find, opened, reason, remote_failures
 from tasks.workspace import checkout
 
 ON_FAILURE = ("continue", "stop", "no")
@@ -28,10 +29,9 @@ def on_failure() -> Literal["continue", "stop", "no"]:
     return "stop" if wanted == "stop" else "no" if wanted == "no" else "continue"
 
 
-def has_remote(root: Path) -> bool:
-    """Whether the checkout has a default remote (`dvc remote add --default NAME URL`)."""
-    with opened(root) as repo:
-        return bool(repo.config["core"].get("remote"))
+def at_rest(root: Path, survey: Survey, names: Collection[str]) -> bool:
+    """Whether nothing is to be done about the stages: all are current, and none waits to be sent."""
+    return survey.current.issuperset(names) and not (survey.remote and unsent(root) & set(names))
 
 
 def learn(root: Path, name: str) -> bool:

@@ -4,15 +4,18 @@ Every question opens the repository anew, because a stage that ran has changed w
 takes DVC's own lock, waiting for it. After either door the parsed `dvc.lock` is the same.
 """
 
+import functools
 import logging
 import shutil
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import chdir, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from tasks.lock_file import write_entry
 from tasks.parameters import nearest
 
 STARTED = time.time()
@@ -21,6 +24,30 @@ call files edited that a clone has only just written."""
 
 Inputs = Mapping[str, Any]
 """Hash of every dependency of a stage, by its name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Survey:
+    """What one question to DVC tells of all stages that lead to some targets."""
+
+    graph: Any
+    """Names of the stages of `dvc.yaml`, each with an edge to every stage that it reads from."""
+    current: frozenset[str]
+    """Those on the way to the targets that need no run: same inputs, same command, outputs in place."""
+    remote: bool
+    """Whether the checkout has a default remote (`dvc remote add --default NAME URL`)."""
+
+    def plan(self, target: str) -> list[str]:
+        """Names of the stages that lead to `target`, upstream first, as `dvc repro TARGET` walks them.
+
+        Weights, and another application's stages that `starts_from` names, are among them. ValueError with
+        the nearest name where there is no such stage.
+        """
+        import networkx
+
+        if target not in self.graph:
+            raise ValueError(unknown(target, self.graph))
+        return list(networkx.dfs_postorder_nodes(self.graph, target))
 
 
 @contextmanager
@@ -37,7 +64,8 @@ def opened(root: Path) -> Iterator[Any]:
         logging.ERROR
     )  # it warns of every empty file and of every stage it restores
     try:
-        with chdir(root), lock_repo(repo):  # DVC's run cache resolves `dvc.yaml` from the current folder
+        # DVC's run cache resolves `dvc.yaml` from the current folder
+        with chdir(root), lock_repo(repo), _parameters_parsed_once():
             yield repo
     except DvcException as error:
         raise ValueError(f"DVC: {reason(error)}") from error
@@ -54,16 +82,35 @@ def reason(error: BaseException) -> str:
     return ": ".join(dict.fromkeys(part for part in parts if part))
 
 
-def _stages(repo: Any) -> dict[str, Any]:
-    return {stage.name: stage for stage in repo.index.stages if getattr(stage, "name", None)}
+@contextmanager
+def _parameters_parsed_once() -> Iterator[None]:
+    """DVC parses all of `params.yaml` anew for each stage: the square of the number of applications.
+
+    While its lock is held and nothing runs, the file stays the same, and DVC only reads what it parsed.
+    """
+    from dvc.dependency import param
+    from dvc.utils.serialize import load_path
+
+    param.load_path = functools.cache(load_path)
+    try:
+        yield
+    finally:
+        param.load_path = load_path
 
 
 def find(repo: Any, name: str) -> Any:
-    """DVC's own object of a stage. ValueError with the nearest name otherwise."""
-    stages = _stages(repo)
+    """DVC's own object of a stage, without those of all others. ValueError with the nearest name else."""
+    from dvc.dvcfile import PROJECT_FILE, load_file
+
+    stages = load_file(repo, str(Path(repo.root_dir) / PROJECT_FILE)).stages
     if name not in stages:
-        raise ValueError(f"dvc.yaml has no stage {name!r}{nearest(name, stages)}")
+        raise ValueError(unknown(name, stages))
     return stages[name]
+
+
+def unknown(name: str, known: Collection[str]) -> str:
+    """That there is no such stage, with a hint."""
+    return f"dvc.yaml has no stage {name!r}{nearest(name, tuple(known))}"
 
 
 def remote_failures() -> tuple[type[Exception], ...]:
@@ -74,31 +121,17 @@ def remote_failures() -> tuple[type[Exception], ...]:
     return DvcException, OSError, BotoCoreError, ClientError
 
 
-def plan(root: Path, target: str) -> list[str]:
-    """Names of the stages that lead to `target`, upstream first, as `dvc repro TARGET` walks them.
-
-    Weights, and another application's stages that `starts_from` names, are among them.
-    """
-    return plans(root, [target])[target]
-
-
-def plans(root: Path, targets: Collection[str]) -> dict[str, list[str]]:
-    """The plan of every target, for one question to DVC."""
-    from dvc.repo.reproduce import plan_repro
+def survey(root: Path, targets: Collection[str]) -> Survey:
+    """One look at all stages that lead to the targets; none is looked at twice. ValueError as of `plan`."""
+    import networkx
 
     with opened(root) as repo:
-        graph = repo.index.graph
-        return {
-            target: [each.name for each in plan_repro(graph, [find(repo, target)]) if each.cmd]
-            for target in targets
-        }
-
-
-def current(root: Path, names: Collection[str]) -> set[str]:
-    """Which of the stages need no run: same inputs, same command, outputs in place. One question for all."""
-    with opened(root) as repo:
-        stages = _stages(repo)
-        return {name for name in names if not stages[name].changed()}
+        stages = {stage.addressing: stage for stage in repo.index.stages}
+        graph = networkx.relabel_nodes(repo.index.graph, {stage: name for name, stage in stages.items()})
+        graph.remove_nodes_from([name for name, stage in stages.items() if not stage.cmd])  # of `dvc add`
+        unchecked = Survey(graph=graph, current=frozenset(), remote=bool(repo.config["core"].get("remote")))
+        needed = {name for target in targets for name in unchecked.plan(target)}
+        return replace(unchecked, current=frozenset(name for name in needed if not stages[name].changed()))
 
 
 def inputs(root: Path, name: str) -> Inputs:
@@ -118,32 +151,59 @@ def _inputs(stage: Any) -> dict[str, Any]:
     return {str(dependency): dependency.hash_info for dependency in stage.deps}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Settled:
+    """What became of a stage without running it."""
+
+    how: Literal["current", "restored", "stale"]
+    inputs: Inputs
+    """What it would read now, where it is stale."""
+
+
+def settle(root: Path, name: str, *, ask: bool, restored: bool) -> Settled:
+    """Try to be done with a stage without running it, for one question to DVC.
+
+    `ask` whether it is current, then, with `restored`, bring back what its inputs once gave. ValueError names
+    a dependency that does not exist.
+    """
+    with opened(root) as repo:
+        stage = find(repo, name)
+        if ask and not stage.changed():
+            return Settled(how="current", inputs={})
+        if restored and _restore(repo, stage, pull=False):
+            return Settled(how="restored", inputs={})
+        return Settled(how="stale", inputs=_inputs(stage))
+
+
 def restore(root: Path, name: str, *, pull: bool = False) -> bool:
     """Bring back the outputs that these inputs once gave, from DVC's cache or, with `pull`, its remote.
 
     False, with nothing changed, where they were never made or are kept nowhere.
     """
+    with opened(root) as repo:
+        return _restore(repo, find(repo, name), pull=pull)
+
+
+def _restore(repo: Any, stage: Any, *, pull: bool) -> bool:
     from dvc.stage.cache import RunCacheNotFoundError
 
-    with opened(root) as repo:
-        stage = find(repo, name)
-        # Not `dry`, and hashes not saved beforehand: DVC would then compare them with themselves and find any
-        # entry of the lock file current.
-        with _aside([Path(out.fs_path) for out in stage.outs]) as keep_restored:
-            try:
-                repo.stage_cache.restore(stage, pull=pull)
-            except RunCacheNotFoundError:
-                return False
-            except remote_failures() as error:
-                if not pull:
-                    raise
-                print(
-                    f"{name}: DVC's remote gave nothing ({reason(error)}); running instead", file=sys.stderr
-                )
-                return False
-            keep_restored()
-        _record(repo, stage)
-        return True
+    # Not `dry`, and hashes not saved beforehand: DVC would then compare them with themselves and find any
+    # entry of the lock file current.
+    with _aside([Path(out.fs_path) for out in stage.outs]) as keep_restored:
+        try:
+            repo.stage_cache.restore(stage, pull=pull)
+        except RunCacheNotFoundError:
+            return False
+        except remote_failures() as error:
+            if not pull:
+                raise
+            print(
+                f"{stage.name}: DVC's remote gave nothing ({reason(error)}); running instead", file=sys.stderr
+            )
+            return False
+        keep_restored()
+    _record(stage)
+    return True
 
 
 @contextmanager
@@ -198,25 +258,13 @@ def record(root: Path, name: str, before: Inputs) -> None:
             raise ValueError(
                 f"{', '.join(edited)} changed while {name} ran; its result was not recorded: start again"
             )
-        _record(repo, stage)
+        _record(stage)
 
 
-def _record(repo: Any, stage: Any) -> None:
+def _record(stage: Any) -> None:
     stage.save()
     stage.commit()
-    _write_lock_file(repo, stage)
-
-
-def _write_lock_file(repo: Any, stage: Any) -> None:
-    """Into a copy that becomes `dvc.lock` when whole: DVC writes in place, and a kill would leave half."""
-    from dvc.dvcfile import LOCK_FILE, Lockfile
-
-    final, copy = Path(repo.root_dir) / LOCK_FILE, Path(repo.tmp_dir) / LOCK_FILE
-    copy.unlink(missing_ok=True)
-    if final.exists():
-        shutil.copy(final, copy)
-    Lockfile(repo, str(copy)).dump(stage)
-    copy.replace(final)
+    write_entry(stage.repo, stage)
 
 
 def _edited_since_start(root: Path, stage: Any) -> list[str]:
@@ -247,11 +295,9 @@ def folder_digest(root: Path, name: str) -> str | None:
     except DvcException:
         return None
     try:
-        stage = _stages(repo).get(name)
-        if stage is None or not stage.outs[0].exists:
-            return None
-        return str(stage.outs[0].get_hash().value)
-    except DvcException:
+        output = find(repo, name).outs[0]
+        return str(output.get_hash().value) if output.exists else None
+    except (DvcException, ValueError):
         return None
     finally:
         repo.close()

@@ -11,8 +11,10 @@ from threading import Barrier
 from typing import Any
 
 import pytest
+import yaml
 from prefect.states import Completed, Failed
 
+from tasks import versioning
 from tasks.pipeline import STAGE_NAMES
 from tests.flows.conftest import command, entry
 from tests.scratch import lock_entries, write_parameters
@@ -144,7 +146,7 @@ def run_staged(names: list[str], play: Callable[[str], Any], *, after: dict[str,
 
     members = {
         name: Member(
-            name=name, application=name, until="export", force=False,
+            name=name, application=name, until="export", force=False, plan=(), at_rest=False,
             after=((after or {}).get(name, ""),) if (after or {}).get(name) else (),
         )
         for name in names
@@ -220,7 +222,7 @@ def test_starting_weights_are_a_member_of_their_own(
         },
     }  # fmt: skip
     write_parameters(root, parameters)
-    members = plan_members(root, ["later", "pets"])
+    members = plan_members(root, versioning.survey(root, ["export@later"]), ["later", "pets"])
     assert {name: (set(member.after), member.until) for name, member in members.items()} == {
         "later": ({"pets", "fine_tune@bears", "weights@pets"}, "export"),
         "pets": ({"weights@pets"}, "export"),
@@ -244,3 +246,42 @@ def test_how_many_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sensible(parameters, ["one"]) == 2  # one on the device, one that prepares
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     assert sensible(parameters, ["two"]) == 1
+
+
+def test_what_is_at_rest_is_given_to_nobody(
+    template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does the member that starts from it wait for it; asked by force, it is work again."""
+    from flows.course import plan_members
+
+    root = tmp_path / "project"
+    shutil.copytree(template, root)
+    later = entry(starts_from="artifacts/mine/fine_tune")
+    parameters = yaml.safe_load((root / "params.yaml").read_text())
+    parameters["applications"]["later"] = later
+    write_parameters(root, parameters)
+    monkeypatch.chdir(root)
+    command(root, "dvc", "repro", "fine_tune@mine")
+    survey = versioning.survey(root, ["export@later"])
+    members = plan_members(root, survey, ["later"])
+    assert {name: (member.at_rest, member.after) for name, member in members.items()} == {
+        "later": (False, ()),
+        "fine_tune@mine": (True, ()),
+    }
+    survey = versioning.survey(root, ["export@later", "export@mine"])
+    members = plan_members(root, survey, ["later", "mine"], force=True)
+    assert [member.at_rest for member in members.values()] == [False, False]
+
+
+def test_where_nothing_is_to_be_done_no_server_is_started(
+    several: Path, ended: subprocess.CompletedProcess[str]
+) -> None:
+    nowhere = {"PREFECT_API_URL": "http://127.0.0.1:9/api"}
+    for line in (("course",), ("run",)):
+        done = command(several, "flows", *line, "left", "right", **nowhere)
+        rest = [
+            line for line in done.stdout.splitlines() if "nothing to do: all 10 stages are current" in line
+        ]
+        assert [line.split()[0].strip(":") for line in rest] == ["left", "right"]
+    done = command(several, "flows", "course", "left", "after", check=False, **nowhere)
+    assert (done.returncode, "127.0.0.1:9" in done.stderr) == (1, True)

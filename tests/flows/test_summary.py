@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.summary import Account, key_of, summary, text
+from flows.progress import summary
+from flows.summary import Account, key_of, text
 from tasks.freshness import Look
 from tasks.workspace import Workspace, checkout
 from tests.pictures import entry, parameters

@@ -1,7 +1,9 @@
 """Runs side by side: what differs, the best of those that answer one question, and items of any two."""
 
 import json
+import time
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -11,7 +13,7 @@ import pytest
 from recipes.evaluation.classification import PREDICTIONS
 from tasks.compare import CURRENT, Comparison, compare, log_changes, write_items
 from tasks.comparison_text import as_text
-from tasks.store import UnreachableError
+from tasks.store import SEARCH, Message, UnreachableError
 from tasks.tracking import begin_evaluation
 from tasks.workspace import checkout
 from tests import pictures
@@ -158,6 +160,29 @@ def test_the_items_are_logged_once(root: Path, found: Comparison) -> None:
     logged = json.loads(Path(store.client.download_artifacts(child, place)).read_text())
     column = logged["columns"].index("item_id")
     assert [line[column] for line in logged["data"]] == ["a.png", "b.png"]
+
+
+def test_trials_of_a_search_do_not_hide_other_runs(tmp_path: Path) -> None:
+    make_job(tmp_path)
+    write_parameters(tmp_path, pictures.parameters(app=pictures.entry()))
+    evaluated(tmp_path, FIRST, 0.1, 0.5, a="cat")
+    evaluated(tmp_path, SECOND, 0.25, 0.25, a="cat")
+    store = store_of(tmp_path)
+    now = time.time_ns() // 1_000_000
+    store.send(Message(experiment="app", key="search", name="search", time=now, created={SEARCH: "search"}))
+    for number in range(3):
+        trial = {"key": f"search/{number}", "name": f"trial {number}", "parent": "search"}
+        store.send(Message(experiment="app", time=now + 1 + number, **trial))
+    known = {run.data.tags["practicum.pass"]: run.info.run_id for run in store.runs(experiment="app")}
+
+    def shown(*names: str, **how: Any) -> list[str]:
+        found = compare("app", names, limit=2, workspace=checkout(tmp_path), **how)
+        return [row.run_id for row in found.rows]
+
+    assert shown() == [known[SECOND], known[FIRST]]
+    assert shown(trials=True) == [known["search/2"], known["search/1"]]
+    with pytest.raises(ValueError, match=f"run {known['search/0'][:8]} has no .*: it was not evaluated"):
+        shown(known["search/0"], known[FIRST])  # found, though it is not among the newest
 
 
 def test_mistakes_are_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,11 +99,27 @@ def test_a_remote_that_fails_loses_nothing(
         assert sharing.unsent(project) == set()
 
 
+def test_what_waits_to_be_sent_is_not_at_rest(tmp_path: Path) -> None:
+    project = make_stand_in(tmp_path / "project")
+    remotes.folder_remote(project)
+    with versioning.recorded(project, "download@first"):
+        run(project, "download@first")
+
+    def at_rest(*names: str) -> bool:
+        return sharing.at_rest(project, versioning.survey(project, ["clean@first"]), names)
+
+    assert at_rest("download@first")
+    assert not at_rest("download@first", "clean@first")
+    (tmp_path / "shelf").write_text("no folder")
+    assert not sharing.share(project, "download@first")
+    assert not at_rest("download@first")
+
+
 def test_sending_can_be_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     project = make_stand_in(tmp_path / "project")
-    assert not sharing.has_remote(project)
+    assert not versioning.survey(project, []).remote
     remotes.folder_remote(project)
-    assert sharing.has_remote(project)
+    assert versioning.survey(project, []).remote
     monkeypatch.setenv("PRACTICUM_SHARE", "no")
     walk(project)
     assert not (tmp_path / "shelf").exists()

@@ -1,0 +1,166 @@
+"""What the chain itself costs: everything around the work of the stages, by number of applications and door.
+
+Scratch projects of equal applications, of which one is really run. The others are given its outputs and its
+entries of `dvc.lock`, which is what DVC would have recorded of them.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import yaml
+
+from benchmarks.race import ROOT
+from tasks.pipeline import STAGE_NAMES
+from tests import pictures
+from tests.prefect_server import Server
+from tests.scratch import commit, lock_entries, make_project, plain
+
+SIZES = (18, 27, 50)
+"""Applications: of the course, with some of one's own, and of a large project."""
+ROUNDS = 3
+FIRST = "app00"
+DOORS = {
+    "dvc repro": ("dvc", "repro"),
+    "flows run all": ("flows", "run", "all"),
+    "flows course": ("flows", "course"),
+}
+GOALS = {"dvc repro": 6.0, "flows run all": 15.0, "flows course": 15.0}
+"""Seconds to find that there is nothing to do in the applications of the course."""
+
+
+def measure(sizes: Sequence[int] = SIZES, rounds: int = ROUNDS) -> dict[str, Any]:
+    """All figures, in seconds, as JSON; the overhead of a stage in the smallest of the projects."""
+    with TemporaryDirectory(prefix="benchmark-") as place, server(Path(place)) as address:
+        pictures.write_folder(Path(place) / "shapes")
+        roots = [Path(place) / f"of-{size}" for size in sizes]
+        found = {}
+        for root, size in zip(roots, sizes, strict=True):
+            project(root, size, like=None if root == roots[0] else roots[0])
+            found[str(size)] = {
+                "stages": size * len(STAGE_NAMES),
+                "nothing to do": nothing_to_do(root, rounds),
+                "recording": asked(root, address, "record", rounds),
+            }
+        return {"rounds": rounds, "sizes": found, "stages": overheads(roots[0], rounds, address)}
+
+
+@contextmanager
+def server(place: Path) -> Iterator[str]:
+    """A Prefect server that runs; its address."""
+    home = place / "prefect"
+    home.mkdir()
+    running = Server(home)
+    running.start()
+    try:
+        yield running.address
+    finally:
+        running.stop()
+
+
+def project(root: Path, size: int, *, like: Path | None = None) -> Path:
+    """A project of so many applications in which every stage is current; `like` is one of another size."""
+    names = [f"app{number:02d}" for number in range(size)]
+    make_project(root, pictures.parameters(**{name: pictures.entry() for name in names}))
+    if like is None:
+        run(root, "dvc", "repro", f"export@{FIRST}")
+    else:
+        shutil.copytree(like / ".dvc" / "cache", root / ".dvc" / "cache")
+        shutil.copytree(like / "artifacts" / FIRST, root / "artifacts" / FIRST)
+    entries = {name: each for name, each in lock_entries(like or root).items() if name.endswith(f"@{FIRST}")}
+    text = yaml.safe_dump(entries, sort_keys=False)
+    for name in names[1:]:
+        shutil.copytree(root / "artifacts" / FIRST, root / "artifacts" / name)
+        entries |= yaml.safe_load(text.replace(FIRST, name))
+    (root / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": entries}, sort_keys=False))
+    said = run(root, "dvc", "repro")  # DVC learns the digests of the copies
+    assert "Running" not in said, said
+    commit(root)
+    return root
+
+
+def nothing_to_do(root: Path, rounds: int) -> dict[str, Any]:
+    """Wall and processor seconds of a door that has nothing to do, by door; the best of so many rounds."""
+    found: dict[str, list[dict[str, float]]] = {door: [] for door in DOORS}
+    for _ in range(rounds):
+        for door, command in DOORS.items():
+            found[door].append(timed(root, *command))
+    return {door: best(each) for door, each in found.items()}
+
+
+def overheads(root: Path, rounds: int, address: str) -> dict[str, Any]:
+    """By stage: its own work in a warm process, and what comes on top through DVC and through a warm flow."""
+    warm = asked(root, address, "flow", rounds)
+    found = {}
+    for stage in STAGE_NAMES:
+        command = ("dvc", "repro", "--force", "--single-item", f"{stage}@{FIRST}")
+        through = best([timed(root, *command) for _ in range(rounds)])
+        work = warm["work"][stage]
+        found[stage] = {
+            "work": work, "flow": warm["overhead"][stage], "dvc": round(through["seconds"] - work, 3),
+            "dvc, processor": round(through["processor"] - work, 3),
+        }  # fmt: skip
+    return found
+
+
+def asked(root: Path, address: str, *arguments: Any) -> Any:
+    """What a process that stays warm has measured: see `benchmarks/warm.py`."""
+    output = run(
+        root, "benchmarks.warm", FIRST, *map(str, arguments), PYTHONPATH=str(ROOT), PREFECT_API_URL=address
+    )
+    return json.loads(output.splitlines()[-1])
+
+
+def run(root: Path, *arguments: str, **environment: str) -> str:
+    """`python -m ARGUMENTS` in a project, in a plain environment; what it says."""
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments], cwd=root, env=plain(**environment), text=True,
+        capture_output=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(arguments)} in {root} failed:\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def timed(root: Path, *arguments: str, **environment: str) -> dict[str, float]:
+    """Wall and processor seconds of such a command and of all processes that it has waited for."""
+    began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    run(root, *arguments, **environment)
+    seconds, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"seconds": seconds, "processor": spent}
+
+
+def best(rounds: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The least of every figure: noise only adds."""
+    return {name: round(min(each[name] for each in rounds), 3) for name in rounds[0]}
+
+
+def tables(figures: Mapping[str, Any]) -> str:
+    """The figures as markdown: what it costs to do nothing, by number of applications, and by stage."""
+    doing = ["| nothing to do in | " + " | ".join(f"`{door}`" for door in DOORS) + " | goal of 18 |"]
+    doing += ["| --- |" + " --- |" * (len(DOORS) + 1)]
+    recording = ["| recording a stage among | by the flow | by DVC |", "| --- | --- | --- |"]
+    for size, found in figures["sizes"].items():
+        cells = [
+            f"{each['seconds']:.1f} s ({each['processor']:.1f})" for each in found["nothing to do"].values()
+        ]
+        goal = ", ".join(f"{seconds:g} s" for seconds in GOALS.values()) if size == str(SIZES[0]) else ""
+        doing.append(f"| {size} applications, {found['stages']} stages | {' | '.join(cells)} | {goal} |")
+        flow, dvc = (f"{found['recording'][door]:.2f} s" for door in ("flow", "dvc"))
+        recording.append(f"| {found['stages']} stages | {flow} | {dvc} |")
+    stages = ["| stage | own work | on top, warm flow | on top, `dvc repro` |", "| --- | --- | --- | --- |"]
+    for stage, found in figures["stages"].items():
+        dvc = f"{found['dvc']:.1f} s ({found['dvc, processor']:.1f})"
+        stages.append(f"| {stage} | {found['work']:.2f} s | {found['flow']:.2f} s | {dvc} |")
+    return "\n\n".join("\n".join(rows) for rows in (doing, recording, stages))

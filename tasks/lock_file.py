@@ -1,0 +1,51 @@
+"""Writing one entry of `dvc.lock` at a cost that does not grow with the others.
+
+DVC parses the whole file with its slow parser, which keeps comments, and writes all of it anew. Here the
+lines of one entry take the place of those that stood there, and everything else stays, byte by byte.
+"""
+
+from pathlib import Path
+from typing import Any
+
+HEAD = ["schema: '2.0'\n", "stages:\n"]
+"""How every lock file begins that DVC has written."""
+
+
+def write_entry(repo: Any, stage: Any) -> None:
+    """Put what a stage has recorded of itself into `dvc.lock`, as DVC would; in place or at the end.
+
+    Into a copy that becomes `dvc.lock` when whole: a kill must not leave half. A file that is not laid out as
+    DVC writes it is left to DVC.
+    """
+    from dvc.dvcfile import LOCK_FILE, Lockfile
+
+    final, copy = Path(repo.root_dir) / LOCK_FILE, Path(repo.tmp_dir) / LOCK_FILE
+    text = final.read_text(encoding="utf-8") if final.exists() else ""
+    replaced = with_entry(text, entry_lines(stage))
+    copy.write_text(text if replaced is None else replaced, encoding="utf-8")
+    if replaced is None:
+        if not text:
+            copy.unlink()
+        Lockfile(repo, str(copy)).dump(stage)
+    copy.replace(final)
+
+
+def entry_lines(stage: Any) -> list[str]:
+    """The lines of a stage below `stages:`, as DVC lays them out; the first holds its name."""
+    from dvc.stage.serialize import to_lockfile
+    from dvc.utils.serialize import dumps_yaml
+
+    text: str = dumps_yaml({"stages": to_lockfile(stage)})
+    return text.splitlines(keepends=True)[1:]
+
+
+def with_entry(text: str, entry: list[str]) -> str | None:
+    """The text of a lock file with that entry; None where it is not laid out as DVC writes it."""
+    lines = text.splitlines(keepends=True)
+    below = lines[len(HEAD) :]
+    if lines[: len(HEAD)] != HEAD or not text.endswith("\n") or any(line[:2] != "  " for line in below):
+        return None
+    starts = [number for number, line in enumerate(below) if line[2] != " "]
+    begin = next((number for number in starts if below[number] == entry[0]), len(below))
+    end = next((number for number in starts if number > begin), len(below))
+    return "".join([*HEAD, *below[:begin], *entry, *below[end:]])
