@@ -65,11 +65,6 @@ class Items:
         """The item files in order."""
         return sorted(self.clean.glob("items-*.parquet"))
 
-    def parts(self) -> dict[str, str]:
-        """Part by item id."""
-        table = pq.read_table(self.split / "split.parquet")
-        return dict(zip(table["item_id"].to_pylist(), table["part"].to_pylist(), strict=True))
-
     @cached_property
     def places(self) -> npt.NDArray[np.int8]:
         """The part of each example in the order of the shards: its place in PARTS, -1 where it is in none.
@@ -114,9 +109,9 @@ class Items:
 
     def count(self, parts: Sequence[str] = PARTS) -> int:
         """How many examples there are in `parts`."""
-        return int(self._chosen(parts).sum())
+        return int(self.chosen(parts).sum())
 
-    def _chosen(self, parts: Sequence[str]) -> npt.NDArray[np.bool_]:
+    def chosen(self, parts: Sequence[str]) -> npt.NDArray[np.bool_]:
         """Which examples are in `parts`, in the order of the shards."""
         return np.isin(self.places, [PARTS.index(part) for part in parts])
 
@@ -124,7 +119,7 @@ class Items:
         self, parts: Sequence[str] = PARTS, columns: Sequence[str] = ("item_id", "label"), *, rows: int = 256
     ) -> Iterator[pa.RecordBatch]:
         """Record batches of `columns` of the examples in `parts`, in the order of the shards."""
-        chosen = self._chosen(parts)
+        chosen = self.chosen(parts)
         start = 0
         for shard in self.shards():
             with pq.ParquetFile(shard) as file:

@@ -336,11 +336,9 @@ def _of_shape(kept: Bytes, shape: npt.NDArray[np.int64], name: str) -> Bytes:
 
 def _places(items: Items, parts: Sequence[str]) -> Iterator[tuple[Path, int, int]]:
     """Shard, row group and row of every image of `parts`, in the order of `items.batches`."""
-    part_of = items.parts()
+    chosen = iter(items.chosen(parts).tolist())
     for shard in items.shards():
         with pq.ParquetFile(shard) as file:
             for group in range(file.num_row_groups):
-                names = file.read_row_group(group, columns=["item_id"])["item_id"].to_pylist()
-                yield from (
-                    (shard, group, row) for row, name in enumerate(names) if part_of.get(name) in parts
-                )
+                rows = range(file.metadata.row_group(group).num_rows)
+                yield from ((shard, group, row) for row in rows if next(chosen))
