@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from data.examples import Items
-from data.images.augment import CHUNK, as_floats, generator_of, homographies, light, lightings, warp
+from data.images.augment import as_floats, change, generator_of, homographies, lightings, warp
 from data.images.batches import AHEAD
 from data.images.cache import Pixels, open_pixels
 from data.images.masks import VOID
@@ -107,15 +107,11 @@ def augment_pairs(
     An image is resampled bilinearly, a mask by its nearest pixel; what lies outside of a mask is VOID,
     however the image goes on there. Light changes the image alone.
     """
-    (count, channels), (height, width) = images.shape[:2], images.shape[-2:]
+    count, (height, width) = len(images), images.shape[-2:]
     aspect = width / height
     geometry = homographies(augmentation, count, size=min(height, width), generator=generator, aspect=aspect)
     shift, scale = lightings(augmentation, count, generator=generator)
-    made = torch.empty((count, height, width, channels), device=images.device).permute(0, 3, 1, 2)
-    step = CHUNK if images.device.type == "cpu" else max(count, 1)
-    for few in (slice(start, start + step) for start in range(0, count, step)):
-        warped = warp(as_floats(images[few]), geometry[few], (height, width), padding=augmentation.padding)
-        made[few] = light(warped, shift[few], scale[few]) if augmentation.lighting else warped
+    made = change(images, geometry, shift, scale, (height, width), padding=augmentation.padding)
     return made, warp_masks(masks, geometry)
 
 

@@ -13,6 +13,7 @@ from data.images.augment import (
     CORNERS,
     _symmetries,
     _warps,
+    as_floats,
     augment,
     generator_of,
     homographies,
@@ -274,7 +275,7 @@ def test_images_are_read_as_plainly_defined_however_far_outside(padding: str, fa
 
 
 def test_the_number_of_images_at_once_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    images, made = pictures(13, 30), []
+    images, made = as_floats(pictures(13, 30)), []
     for count in (1, 4, 100):
         monkeypatch.setattr(module, "CHUNK", count)
         made.append(augment(images, Augmentation(), size=24, generator=generator_of(9)))

@@ -243,7 +243,7 @@ def test_an_accelerator_gives_the_same_batches(opened: Open) -> None:
         list(opened("train", augmentation=Augmentation(), device=one).epoch(0)) for one in ("cpu", "cuda")
     )
     for (images, targets), (other, other_targets) in zip(host, there, strict=True):
-        assert (images - other.cpu()).abs().max() < 2e-3
+        assert (images - other.cpu()).abs().max() < 1 / 255  # the host rounds to bytes
         assert torch.equal(targets, other_targets.cpu())
     eye = torch.eye(3).expand(len(there[0][0]), 3, 3)
     assert torch.equal(warp(there[0][0], eye, 32), there[0][0])
