@@ -96,8 +96,10 @@ def recipe(folder: Path, cache: Path, **settings: Any) -> tuple[Any, Any, Any]:
     import torch
 
     from data.examples import Items
+    from models.hardware import keep_freed_memory
     from recipes.image_classification import RECIPE, ImageTraining
 
+    keep_freed_memory()
     block = ImageTraining.model_validate({"network": {"name": "resnet18"}, "threads": 1, **settings})
     learning = RECIPE.learn(Items(folder / "clean", folder / "split"), block, cache)
     torch.manual_seed(SEED)

@@ -25,10 +25,12 @@ def fit_once(
 ) -> float:
     """An epoch of the project's loop, with the checkpoints and the progress of the stage; the last loss."""
     from models.fit import fit
+    from models.hardware import keep_freed_memory
     from models.phases import Phase, constant, layer_groups
     from models.watchers import Progress
     from tasks.checkpoint import Checkpoint
 
+    keep_freed_memory()
     (module,) = objective.trainable().values()
     phase = Phase(
         name="race", objective=objective, epochs=epochs, rates=(rate,) * len(layer_groups(module)),

@@ -36,12 +36,13 @@ def run(job: Job) -> Receipt:
     from safetensors.torch import save_file
 
     from models.fit import fit
-    from models.hardware import device
+    from models.hardware import device, keep_freed_memory
     from models.processes import ALONE, join
     from models.watchers import Progress
 
     settings = job.entry.fine_tune
     torch.set_num_threads(settings.threads)
+    keep_freed_memory()
     world = join() if launched() else ALONE
     items = Items(job.read("clean"), job.read("split"))
     with world.in_turn():
