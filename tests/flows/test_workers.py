@@ -79,7 +79,7 @@ def dask_cluster(root: Path, folder: Path, server: str) -> Iterator[str]:
 
 def test_a_scheduler_that_does_not_answer_is_named(project: Path, prefect_server: str) -> None:
     done = command(
-        project, "flows", "course", "mine", "--dask", "tcp://127.0.0.1:9", check=False,
+        project, "flows", "course", "mine", "--force", "--dask", "tcp://127.0.0.1:9", check=False,
         PREFECT_API_URL=prefect_server, DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT="1s",
     )  # fmt: skip
     assert done.returncode == 1
