@@ -73,12 +73,12 @@ class Items:
         """
         file = self.split / "split.parquet"
         table = pq.read_table(file, read_dictionary=["part"])
-        names = table["item_id"]
+        names = table["item_id"].cast(pa.string())
         codes = pc.index_in(table["part"], value_set=pa.array(PARTS)).to_numpy().astype(np.int8)
         places: list[npt.NDArray[np.int8]] = []
         start = 0
         for shard in self.shards():
-            there = pq.read_table(shard, columns=["item_id"])["item_id"]
+            there = _names(shard)
             if there.equals(names.slice(start, len(there))):  # one order: no name has to be looked up
                 places.append(codes[start : start + len(there)])
                 start += len(there)
@@ -91,12 +91,7 @@ class Items:
     def _looked_up(self, names: pa.ChunkedArray, codes: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
         """`places`, where the split has another order than the items, or leaves some out."""
         there = pa.chunked_array(
-            [
-                chunk
-                for shard in self.shards()
-                for chunk in pq.read_table(shard, columns=["item_id"])["item_id"].chunks
-            ],
-            pa.string(),
+            [chunk for shard in self.shards() for chunk in _names(shard).chunks], pa.string()
         )
         rows = pc.index_in(names, value_set=there)
         if rows.null_count:
@@ -137,6 +132,11 @@ class Items:
             return pa.Table.from_batches(batches)
         schema = pq.read_schema(self.shards()[0])
         return pa.schema([schema.field(name) for name in columns]).empty_table()
+
+
+def _names(shard: Path) -> pa.ChunkedArray:
+    """The examples' ids; texts, whichever of its two kinds of them Arrow has written."""
+    return pq.read_table(shard, columns=["item_id"])["item_id"].cast(pa.string())
 
 
 def _of_other_items(file: Path, name: pa.Scalar) -> ValueError:

@@ -128,7 +128,9 @@ def test_a_list_that_is_left_to_its_default_is_written_whole(tmp_path: Path) -> 
     given = written({"fine_tune.phases.0.rates": [0.5], "fine_tune.clip": 1.0}, parameters, "shapes")
     phases = given.pop("fine_tune.phases")
     assert given == {"fine_tune.clip": 1.0}
-    assert phases[0] == {"epochs": 4, "rates": [0.5], "freeze": "body", "schedule": "one_cycle"}
+    assert phases[0] == {
+        "epochs": 4, "rates": [0.5], "freeze": "body", "schedule": "one_cycle", "precompute": False,
+    }  # fmt: skip
 
 
 def test_numbers_survive_both_readings_of_yaml() -> None:
