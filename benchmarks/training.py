@@ -53,7 +53,7 @@ def bare_loop(
     value = torch.zeros(())
     for *inputs, targets in batches:
         value = loss(network(*inputs), targets)
-        value.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(value)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
     return float(value)
