@@ -6,6 +6,8 @@ APP ?= pets
 VENV := .venv
 BIN := $(VENV)/bin
 UV := 0.13.9
+# Of the tests, which often wait for servers and processes: half as many again as there are processors.
+WORKERS ?= 3
 PEER := .practicum/peer
 # Byte code is written at installation (it halves every import), whatever the shell says.
 unexport PYTHONDONTWRITEBYTECODE
@@ -41,7 +43,7 @@ check: setup  ## format, lint, types
 	$(BIN)/mypy
 
 test: check  ## check, then every test
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(TESTS)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 benchmark: setup $(PEER)/.installed  ## beside fastai (in .practicum/peer) and a bare loop, on a quiet machine: docs/benchmarks.md
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m benchmarks speed $(CASE) --peer $(PEER)/bin/python

@@ -56,6 +56,7 @@ def fit(
     device: str | torch.device = "cpu",
     precision: Precision = "float32",
     channels_last: bool = False,
+    compiled: bool = False,
     clip: float | None = None,
     keep: Literal["last", "best"] = "last",
     patience: int | None = None,
@@ -71,6 +72,7 @@ def fit(
     seed: of torch's generator (dropout), set here; continuing takes the saved one.
     precision: of the networks' arithmetic; weights are float32 always. "auto" is bf16 autocast where the
       hardware computes that natively, else float32; small regressions want float32.
+    compiled: let `torch.compile` make kernels of the modules; they stay compiled.
     clip: largest norm of each module's gradient; None does not clip.
     keep: weights of the "last" epoch, or of the epoch with the "best" `headline` (a column of the history).
       Epochs are comparable while the same modules train.
@@ -105,6 +107,8 @@ def fit(
         module.to(target)
         if channels_last:
             module.to(memory_format=torch.channels_last)
+        if compiled:
+            module.compile()  # in place: names of weights and hooks stay
     torch.manual_seed(seed)
     if resume is not None:
         run.at = checkpoint.restore(phases, resume, seed=seed, share=world.share)

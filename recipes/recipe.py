@@ -33,6 +33,9 @@ class Training(BaseModel, frozen=True, extra="forbid", strict=True, use_attribut
     """`auto` takes bf16 autocast where the hardware has it natively."""
     channels_last: bool = True
     """Memory order of convolutions: faster on CPUs and on tensor cores, the same values."""
+    compiled: bool = False
+    """Let `torch.compile` make kernels of the networks. That takes up to minutes at the start and needs a C++
+    compiler, so it pays for long trainings; values differ in their last bits."""
     clip: float | None = Field(default=None, gt=0)
     """Largest norm of the gradient; none by default."""
     keep: Literal["last", "best"] = "last"

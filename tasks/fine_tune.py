@@ -72,6 +72,7 @@ def run(job: Job) -> Receipt:
             device=device(),
             precision=settings.precision,
             channels_last=settings.channels_last,
+            compiled=settings.compiled,
             clip=settings.clip,
             keep=settings.keep,
             patience=settings.patience,

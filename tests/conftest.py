@@ -24,6 +24,12 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     return argname if isinstance(val, bytes) else None
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that start servers and whole commands come first: they wait most, and none shall be left alone at
+    the end."""
+    items.sort(key=lambda item: item.path.parent not in (ROOT / "tests", ROOT / "tests" / "flows"))
+
+
 def _beside(name: str) -> Path:
     """A folder of `../shared`, or of the folder that PRACTICUM_SHARED names (clones in other places)."""
     folder = Path(os.environ.get("PRACTICUM_SHARED", ROOT.parent / "shared")) / name

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from functools import partialmethod
 from typing import Any
 
 import pytest
@@ -240,6 +241,19 @@ def test_the_layout_of_memory_changes_nothing_but_rounding() -> None:
         fit([only], same(Tensors(x, torch.arange(16) % 2)), seed=1, channels_last=channels_last)
         found.append(torch.cat([parameter.detach().flatten() for parameter in net.parameters()]))
     torch.testing.assert_close(*found, rtol=1e-3, atol=1e-5)
+
+
+def test_compiled_networks_learn_the_same_but_for_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With torch's own traced gradient in the place of generated C++, which would need a compiler here."""
+    monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend="aot_eager"))
+    found = []
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        net = network()
+        fit([phase(net, epochs=3)], same(two_classes()), seed=1, compiled=compiled)
+        assert (net._compiled_call_impl is not None) == compiled
+        found.append(torch.cat([parameter.detach().flatten() for parameter in net.parameters()]))
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-6)
 
 
 def test_auto_precision_follows_the_hardware() -> None:
