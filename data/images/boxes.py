@@ -16,8 +16,8 @@ from data.archives import Member, Raw
 from data.examples import Reject
 from data.images.boxes_reading import Annotation, Marked, read_coco, read_voc
 from data.images.cleaning import Part, decode_in_order, image_schema, is_within, published_part
-from data.images.lists import MISSING, read_list
 from data.images.reading import MAX_PIXELS, Fault, Picture
+from data.images.tables import MISSING, read_list
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 """Files that are taken for images where `images` says nothing about it."""

@@ -1,7 +1,5 @@
 """The archive of a classification problem to rows: where examples lie, and how they are labelled."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections import deque
@@ -10,18 +8,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import pyarrow as pa
 from pydantic import BaseModel, Field, model_validator
 
 from data.archives import Member, Raw
 from data.examples import INDEX, Reject
-from data.images.lists import Listed, read_list
 from data.images.reading import MAX_PIXELS, Fault, Picture, read_image
-
-if TYPE_CHECKING:
-    from data.images.tables import LabelTable
+from data.images.tables import LabelTable, Listed, read_list
 
 Part = Literal["train", "valid", "test"]
 T = TypeVar("T")
@@ -57,7 +52,7 @@ class Labels(BaseModel, frozen=True, extra="forbid", strict=True, use_attribute_
     """With `csv`: what the table leaves out at the end of a name, e.g. `.jpg`."""
 
     @model_validator(mode="after")
-    def _only_what_has_an_effect(self) -> Labels:
+    def _only_what_has_an_effect(self) -> "Labels":
         used = {
             "folder": {"level"}, "name": {"pattern"}, "csv": {"file", "name", "label", "suffix"},
             "none": set(),
@@ -80,7 +75,7 @@ class Group(BaseModel, frozen=True, extra="forbid", strict=True, use_attribute_d
     """Column of the table of labels."""
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> Group:
+    def _one_of_both(self) -> "Group":
         if bool(self.pattern) == bool(self.column):
             raise ValueError("give either pattern or column")
         if self.pattern:
@@ -111,7 +106,7 @@ class ImageCleaning(BaseModel, frozen=True, extra="forbid", strict=True, use_att
     """Pixels above which an image is rejected before it is decoded (upper end: Pillow's own guard)."""
 
     @model_validator(mode="after")
-    def _columns_need_a_table(self) -> ImageCleaning:
+    def _columns_need_a_table(self) -> "ImageCleaning":
         table = self.labels.from_ == "csv"
         if self.time and not table:
             raise ValueError("time is a column and has no effect without `labels: {from: csv}`")
@@ -254,7 +249,13 @@ class _Places:
         labels = block.labels
         self.files = sorted({*block.lists.values(), *([labels.file] if labels.file else [])})
         contents = raw.find_all(self.files) if self.files else {}
-        self.table = _label_table(contents[labels.file], block) if labels.from_ == "csv" else None
+        self.table: LabelTable | None = None
+        if labels.from_ == "csv":
+            columns = (block.group.column if block.group else "", block.time)
+            self.table = LabelTable(
+                contents[labels.file], file=labels.file, name=labels.name, label=labels.label,
+                suffix=labels.suffix, group=columns[0], time=columns[1],
+            )  # fmt: skip
         self.lists = {part: read_list(contents[file], file=file) for part, file in block.lists.items()}
 
     def find(self, member: Member) -> _Place | Reject | None:
@@ -328,16 +329,6 @@ def is_within(images: str, name: str) -> bool:
     if any(sign in images for sign in "*?["):
         return fnmatchcase(name, images)
     return name.startswith(images.rstrip("/") + "/")
-
-
-def _label_table(content: bytes, block: ImageCleaning) -> LabelTable:
-    from data.images.tables import LabelTable  # here: pandas is a third of what this stage would import
-
-    labels = block.labels
-    return LabelTable(
-        content, file=labels.file, name=labels.name, label=labels.label, suffix=labels.suffix,
-        group=block.group.column if block.group else "", time=block.time,
-    )  # fmt: skip
 
 
 def published_part(name: str, parts: Mapping[str, Part], lists: Mapping[Part, Listed]) -> Part | None:

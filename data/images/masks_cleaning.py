@@ -16,9 +16,9 @@ import pyarrow as pa
 from data.archives import Raw
 from data.examples import Reject
 from data.images.cleaning import SIDECARS, image_schema, is_within, published_part
-from data.images.lists import read_list
 from data.images.masks import ANY_ENDING, FOLDER, STEM, Legend, MaskCleaning, read_legend
 from data.images.masks_reading import Pair, read_pair
+from data.images.tables import read_list
 
 PENDING = 4
 """Pairs that may wait for each decoder."""

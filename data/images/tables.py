@@ -1,15 +1,18 @@
-"""Tables that say something about images: rows found by any ending of an image's path."""
+"""Tables and lists that say something about images: rows found by any ending of an image's path."""
 
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import PurePosixPath
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from data.examples import Reject
-from data.images.lists import endings, never_found, text_of
+
+MISSING = "listed, but not in the archive"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +53,7 @@ class LabelTable:
 
     def find(self, path: str) -> Row | None:
         """The row of an image: the longest ending of its path that the table names."""
-        for key in endings(path):
+        for key in _endings(path):
             rows = self._rows.get(key)
             if rows is not None:
                 numbers = [rows] if isinstance(rows, int) else rows
@@ -60,7 +63,7 @@ class LabelTable:
 
     def missing(self) -> Iterator[Reject]:
         """A reject for every row whose image was never asked for. ValueError where that is every row."""
-        return never_found(self._names, self._seen, self.file)
+        return _missing(self._names, self._seen, self.file)
 
     def _row(self, numbers: list[int]) -> Row:
         labels = tuple(sorted({str(self._labels[number]) for number in numbers} - {""}))
@@ -73,8 +76,64 @@ class LabelTable:
         )
 
 
+class Listed:
+    """The images that a published list names."""
+
+    def __init__(self, names: list[str], *, file: str) -> None:
+        self.file = file
+        self._names = names
+        self._rows = {name: number for number, name in enumerate(names)}
+        self._seen = np.zeros(len(names), dtype=bool)
+
+    def find(self, path: str) -> bool:
+        """Is the image, or an ending of its path, in the list? An extension may be left out there."""
+        for key in (*_endings(path), *_endings(str(PurePosixPath(path).with_suffix("")))):
+            if key in self._rows:
+                self._seen[self._rows[key]] = True
+                return True
+        return False
+
+    def missing(self) -> Iterator[Reject]:
+        """A reject for every entry that was never found. ValueError where that is every one."""
+        return _missing(self._names, self._seen, self.file)
+
+
+def read_list(content: bytes, *, file: str) -> Listed:
+    """A text file with one image a line; what follows a blank (as in the lists of pets) is passed over."""
+    text = _text(content, file)
+    names = [line.split()[0].removeprefix("./") for line in text.splitlines() if line.strip()]
+    names = [name for name in names if not name.startswith("#")]
+    if not names:
+        raise ValueError(f"{file} names no image")
+    return Listed(list(dict.fromkeys(names)), file=file)
+
+
+def _missing(names: list[str], seen: npt.NDArray[np.bool_], file: str) -> Iterator[Reject]:
+    if names and not seen.any():
+        raise ValueError(
+            f"no image fits a row of {file} (first row: {names[0]!r});"
+            " look at clean.labels.name, clean.labels.suffix and clean.images"
+        )
+    for number in np.flatnonzero(~seen):
+        yield Reject(names[number], MISSING, f"{file}, row {number + 1}")
+
+
+def _endings(path: str) -> list[str]:
+    parts = path.split("/")
+    return ["/".join(parts[start:]) for start in range(len(parts))]
+
+
+def _text(content: bytes, file: str) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{file} is not UTF-8 text ({error.reason} at byte {error.start}); save it as such"
+        ) from None
+
+
 def _read(content: bytes, file: str) -> pd.DataFrame:
-    text = io.StringIO(text_of(content, file))
+    text = io.StringIO(_text(content, file))
     separator = "\t" if file.lower().endswith(".tsv") else ","
     try:
         table = pd.read_csv(text, dtype=str, keep_default_na=False, sep=separator, index_col=False)
