@@ -15,6 +15,10 @@ if importlib.util.find_spec("filelock") is None and OWN.exists():
     # DVC calls `python`: without an activated installation that is another one, which lacks the packages.
     os.execv(OWN, [str(OWN), "-m", "tasks", *sys.argv[1:]])
 
+from tasks.collector import spare_imports  # noqa: E402
+
+spare_imports()
+
 from tasks.failure import explained  # noqa: E402
 from tasks.launch import follows  # noqa: E402
 from tasks.workspace import checkout  # noqa: E402

@@ -18,6 +18,7 @@ from tasks.checkpoint import (
     others_of,
     read_trained,
 )
+from tasks.collector import collect_as_usual
 from tasks.launch import launched
 from tasks.pipeline import Job, Receipt
 from tasks.samples import Samples
@@ -33,6 +34,7 @@ def run(job: Job) -> Receipt:
     samples, `samples/epoch-NNN.png`.
     """
     import torch
+    import torch._dynamo  # torch's optimisers do in their first step: better now than at the collector's pace
     from safetensors.torch import save_file
 
     from models.fit import fit
@@ -64,6 +66,7 @@ def run(job: Job) -> Receipt:
     if world.lead:
         samples.open(anew=resumed is None)
     with begin_pass(job, identity) if world.lead else nullcontext() as tracker:
+        collect_as_usual()
         history = fit(
             phases,
             learning.loaders,

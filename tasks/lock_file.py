@@ -1,9 +1,11 @@
-"""Writing one entry of `dvc.lock` at a cost that does not grow with the others.
+"""One entry of `dvc.lock`, at a cost that does not grow with the others.
 
 DVC parses the whole file with its slow parser, which keeps comments, and writes all of it anew. Here the
-lines of one entry take the place of those that stood there, and everything else stays, byte by byte.
+lines of one entry are read alone, or take the place of those that stood there, and everything else stays,
+byte by byte.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,19 @@ def entry_lines(stage: Any) -> list[str]:
 
     text: str = dumps_yaml({"stages": to_lockfile(stage)})
     return text.splitlines(keepends=True)[1:]
+
+
+def recorded_digest(root: Path, name: str) -> str | None:
+    """DVC's hash of the first output of a stage as it was recorded last; None where nothing is."""
+    import yaml
+
+    file = root / "dvc.lock"
+    text = file.read_text(encoding="utf-8") if file.exists() else ""
+    found = re.search(rf"^  {re.escape(name)}:\n(?:   .*\n)+", text, re.MULTILINE)
+    entry = yaml.safe_load(found[0])[name] if found else {}
+    outs = entry.get("outs") or [{}]
+    digest = outs[0].get("md5")
+    return None if digest is None else str(digest)
 
 
 def with_entry(text: str, entry: list[str]) -> str | None:

@@ -20,12 +20,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 from tasks.liveness import HEARTBEAT_SECONDS, close_dead_runs, signs, silent_seconds
+from tasks.lock_file import recorded_digest
 from tasks.machine_load import Load
 from tasks.outbox import Outbox
 from tasks.outcomes import OUTCOMES, write_outcomes
 from tasks.parameters import load_parameters, nearest
 from tasks.store import Message, RefusedError, Status, Store, UnreachableError
-from tasks.versioning import folder_digest
 from tasks.workspace import Workspace, shared_state
 
 if TYPE_CHECKING:
@@ -254,12 +254,12 @@ class Tracker:
         return self.message(step=int(row["epoch"]), metrics=_numbers(row))
 
     def dataset(self) -> dict[str, Any]:
-        """The cleaned examples as MLflow's data set: digest of DVC where it has one, else of the content."""
+        """The cleaned examples as MLflow's data set: digest that DVC recorded, else of the content."""
         stage = f"clean@{self.job.application}"
         clean, root = self.job.read("clean"), self.job.workspace.root
         provenance = self._provenance()
         tracked = clean == root / "artifacts" / self.job.application / "clean"
-        digest = folder_digest(root, stage) if tracked else None
+        digest = recorded_digest(root, stage) if tracked else None
         profile = {name: provenance.get(name) for name in ("rows", "rejects", "extent", "licence")}
         source = {
             "stage": stage,

@@ -8,7 +8,7 @@ import yaml
 from dvc.dvcfile import Lockfile
 
 from tasks import versioning
-from tasks.lock_file import with_entry, write_entry
+from tasks.lock_file import recorded_digest, with_entry, write_entry
 from tests.scratch import lock_entries, write_parameters
 from tests.stand_in import dvc, make_stand_in
 
@@ -28,6 +28,13 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_parameters(root, parameters)
     dvc(root, "repro")
     return root
+
+
+def test_the_digest_of_an_output_is_read_without_the_rest(project: Path, tmp_path: Path) -> None:
+    for name, entry in lock_entries(project).items():
+        assert recorded_digest(project, name) == entry["outs"][0]["md5"]
+    assert recorded_digest(project, "clean@nothing") is None
+    assert recorded_digest(tmp_path, "clean@first") is None  # no lock yet
 
 
 @pytest.mark.parametrize("name", ["download@first", "split@first", "evaluate@first", "export@second"])
