@@ -51,6 +51,11 @@ class Entry:
         """By name."""
         return dict(importlib.import_module(self.module).VARIANTS)
 
+    @property
+    def counts_operations(self) -> bool:
+        """Whether the module has `operations`: how many a unit of work takes."""
+        return hasattr(importlib.import_module(self.module), "operations")
+
 
 def entries(only: str = "") -> list[Entry]:
     """The cases of all modules of `benchmarks.cases` whose name contains `only`."""

@@ -19,7 +19,10 @@ No test asserts a time."""
 def page(folder: Path) -> str:
     """All sections of which there are figures in `folder`."""
     return (
-        "\n\n".join([OPENING, *_machine(folder), *_speed(folder), *_growth(folder), *_chain(folder)]) + "\n"
+        "\n\n".join(
+            [OPENING, *_machine(folder), *_speed(folder), *_shares(folder), *_growth(folder), *_chain(folder)]
+        )
+        + "\n"
     )
 
 
@@ -49,6 +52,27 @@ def _speed(folder: Path) -> Iterator[str]:
         " of a single round, and the ratio of processor times.\n\n"
     )
     yield text + head + "\n".join(rows) + ("\n\n" + "\n".join(notes) if notes else "")
+
+
+def _shares(folder: Path) -> Iterator[str]:
+    rows = []
+    for _, figures in _read(folder, "speed-*.json"):
+        ours = figures["variants"]["practicum"]
+        if "bf16" in ours:
+            memory = ours["device_memory"] or ours["memory"]
+            rows.append(
+                f"| {figures['title']} | {ours['best']:,.0f} {figures['unit']} | {memory / 1e6:,.0f} MB"
+                f" | {ours['bf16']['operations'] / 1e9:.2f} | {ours['bf16']['hardware'] / 1e12:.3f}"
+                f" | {ours['bf16']['share']:.0%} |"
+            )
+    if rows:
+        yield (
+            "## Close to the hardware\n\n"
+            "The hardware's rate is that of its best product of two large square matrices in bf16, on the same"
+            " threads or on the accelerator; memory is the accelerator's where there is one.\n\n"
+            "| work | units/s | memory | GFLOP a unit | hardware, TFLOP/s | share |\n"
+            "| --- | --- | --- | --- | --- | --- |\n" + "\n".join(rows)
+        )
 
 
 def _growth(folder: Path) -> Iterator[str]:

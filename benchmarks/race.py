@@ -86,10 +86,15 @@ def race(entry: Entry, *, peer: str | None, threads: int = 1, rounds: int | None
                 found = runners[name].ask()
                 if number >= case.rest:
                     measured[name].append(found)
+        variants = {name: _figures(case.work, found) for name, found in measured.items()}
+        if entry.counts_operations:
+            found = runners[OURS].ask("rate")
+            share = found["operations"] * variants[OURS]["best"] / found["hardware"]
+            variants[OURS]["bf16"] = {**found, "share": share}
     return {
         "title": case.title, "unit": case.unit, "work": case.work, "sizes": dict(case.sizes),
         "note": case.note, "goals": dict(case.goals), "threads": threads,
-        "variants": {name: _figures(case.work, found) for name, found in measured.items()},
+        "variants": variants,
         "ratios": {name: _ratios(measured[name], measured[OURS]) for name in measured if name != OURS},
     }  # fmt: skip
 
@@ -98,7 +103,9 @@ def _figures(work: float, found: Found) -> dict[str, Any]:
     rates = sorted(work / each["seconds"] for each in found)
     return {
         "best": rates[-1], "median": statistics.median(rates), "least": rates[0],
-        "memory": max(each["memory"] for each in found), "check": found[-1]["check"], "rounds": len(found),
+        "memory": max(each["memory"] for each in found),
+        "device_memory": max((each["device_memory"] for each in found if "device_memory" in each), default=None),
+        "check": found[-1]["check"], "rounds": len(found),
     }  # fmt: skip
 
 

@@ -35,6 +35,23 @@ def spent() -> float:
     return times.user + times.system + times.children_user + times.children_system
 
 
+def rate(module: Any, case: Any) -> dict[str, float]:
+    """Operations of a unit of the case's work, and what the hardware does of them in bf16 a second."""
+    from benchmarks.hardware_rate import bf16_rate
+
+    return {"operations": module.operations(case.sizes), "hardware": bf16_rate()}
+
+
+def on_device() -> dict[str, int]:
+    """The most memory of the accelerator that the round took, where there is one."""
+    if "torch" not in sys.modules:
+        return {}
+    from benchmarks.hardware_rate import device_memory
+
+    most = device_memory()
+    return {} if most is None else {"device_memory": most}
+
+
 def main() -> None:
     """Arguments: module, case, variant, folder, threads."""
     module_name, case_name, variant, folder, threads = sys.argv[1:]
@@ -55,7 +72,10 @@ def main() -> None:
     seed_all()
     ready = module.VARIANTS[variant](Path(folder), case.sizes)
     answer(ready=True)
-    for _ in sys.stdin:
+    for line in sys.stdin:
+        if line.strip() == "rate":
+            answer(**rate(module, case))
+            continue
         seed_all()
         work = ready()
         gc.collect()
@@ -63,7 +83,7 @@ def main() -> None:
         check = work()
         seconds, processor = time.perf_counter() - start, spent() - before
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        answer(seconds=seconds, processor=processor, memory=memory, check=check)
+        answer(seconds=seconds, processor=processor, memory=memory, check=check, **on_device())
 
 
 if __name__ == "__main__":
