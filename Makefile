@@ -46,7 +46,7 @@ test: check  ## check, then every test
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 benchmark: setup $(PEER)/.installed  ## beside fastai (in .practicum/peer) and a bare loop, on a quiet machine: docs/benchmarks.md
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m benchmarks speed $(CASE) --peer $(PEER)/bin/python
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m benchmarks $(if $(CASE),speed $(CASE),all) --peer $(PEER)/bin/python
 
 $(PEER)/.installed: benchmarks/peer/requirements.txt | setup
 	$(PYTHON) -m venv --without-pip $(PEER)

@@ -66,6 +66,17 @@ def chain(
     write_page()
 
 
+@app.command("all")
+def everything(
+    peer: Annotated[Path | None, typer.Option(help="a Python that has fastai; left out without it")] = None,
+    place: Annotated[Path | None, typer.Option(help="where some 10 GB may be written meanwhile")] = None,
+) -> None:
+    """Everything, one after the other: an hour and a half on two cores."""
+    speed(peer=peer)
+    chain()
+    growth(place=place)
+
+
 @app.command("page")
 def write_page() -> None:
     """Write docs/benchmarks.md anew from the figures that are there."""

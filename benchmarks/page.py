@@ -18,12 +18,8 @@ No test asserts a time."""
 
 def page(folder: Path) -> str:
     """All sections of which there are figures in `folder`."""
-    return (
-        "\n\n".join(
-            [OPENING, *_machine(folder), *_speed(folder), *_shares(folder), *_growth(folder), *_chain(folder)]
-        )
-        + "\n"
-    )
+    sections = (_machine, _speed, _shares, _growth, _chain)
+    return "\n\n".join([OPENING, *(text for section in sections for text in section(folder))]) + "\n"
 
 
 def _read(folder: Path, pattern: str) -> list[tuple[str, dict[str, Any]]]:
@@ -68,8 +64,8 @@ def _shares(folder: Path) -> Iterator[str]:
     if rows:
         yield (
             "## Close to the hardware\n\n"
-            "The hardware's rate is that of its best product of two large square matrices in bf16, on the same"
-            " threads or on the accelerator; memory is the accelerator's where there is one.\n\n"
+            "The hardware's rate is that of its best product of two large square matrices in bf16, on the"
+            " same threads or on the accelerator; memory is the accelerator's where there is one.\n\n"
             "| work | units/s | memory | GFLOP a unit | hardware, TFLOP/s | share |\n"
             "| --- | --- | --- | --- | --- | --- |\n" + "\n".join(rows)
         )

@@ -101,10 +101,11 @@ def race(entry: Entry, *, peer: str | None, threads: int = 1, rounds: int | None
 
 def _figures(work: float, found: Found) -> dict[str, Any]:
     rates = sorted(work / each["seconds"] for each in found)
+    on_device = [each["device_memory"] for each in found if "device_memory" in each]
     return {
         "best": rates[-1], "median": statistics.median(rates), "least": rates[0],
         "memory": max(each["memory"] for each in found),
-        "device_memory": max((each["device_memory"] for each in found if "device_memory" in each), default=None),
+        "device_memory": max(on_device, default=None),
         "check": found[-1]["check"], "rounds": len(found),
     }  # fmt: skip
 

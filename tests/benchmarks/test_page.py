@@ -38,3 +38,12 @@ def test_machine_and_versions_stand_first(tmp_path: Path) -> None:
     keep(tmp_path, "one")
     written = page(tmp_path)
     assert written.index("- accelerators: none at hand") < written.index("| work one |")
+
+
+def test_the_share_of_the_hardware_s_rate_is_told_with_the_memory(tmp_path: Path) -> None:
+    ours = {
+        "best": 500.0, "memory": 10**9, "device_memory": 7 * 10**9,
+        "bf16": {"operations": 3.5e9, "hardware": 5e12, "share": 0.35},
+    }  # fmt: skip
+    keep(tmp_path, "one", variants={"practicum": ours})
+    assert "| work one | 500 rows | 7,000 MB | 3.50 | 5.000 | 35% |" in page(tmp_path)

@@ -16,6 +16,9 @@ def entry(name: str) -> Entry:
 def test_every_variant_does_the_same_work_as_often() -> None:
     figures = race(entry("sum"), peer=sys.executable, rounds=3)
     assert figures["variants"].keys() == {OURS, BARE, PEER}
+    bf16 = figures["variants"][OURS]["bf16"]
+    assert bf16["operations"] == 1
+    assert bf16["share"] == pytest.approx(figures["variants"][OURS]["best"] / bf16["hardware"])
     for each in figures["variants"].values():
         assert each["check"] == sum(range(1000))
         assert each["rounds"] == 3
