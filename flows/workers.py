@@ -71,8 +71,8 @@ def cluster(address: str, count: int | None) -> Iterator[Workers]:
         "n_workers": count,
         "threads_per_worker": 1,
         "dashboard_address": None,
-        # What matters comes back as an exception; an error is also what a worker tells whose heartbeat meets a
-        # scheduler that has just been closed.
+        # What matters comes back as an exception; an error is also what a worker tells whose heartbeat meets
+        # a scheduler that has just been closed.
         "silence_logs": logging.CRITICAL,
     }
     local = address == "local"
