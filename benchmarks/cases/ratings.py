@@ -18,7 +18,9 @@ def _case(batch_size: int, goals: Mapping[str, float], *, users: int, items: int
     return Case(
         name=f"ratings-{batch_size}", title=f"ratings, batches of {batch_size}", unit="ratings", work=ratings,
         sizes={"users": users, "items": items, "ratings": ratings, "batch_size": batch_size}, goals=goals,
-        rest=1, note="fastai draws rows with replacement; equal numbers of steps are compared.",
+        rest=1,
+        note="fastai draws rows with replacement; equal numbers of steps are compared. Small steps are mostly"
+        " autograd's and the optimiser's own overhead, which the bare loop has as well.",
     )  # fmt: skip
 
 

@@ -21,7 +21,8 @@ def _case(batch_size: int, goals: Mapping[str, float], *, rows: int) -> Case:
     return Case(
         name=f"tables-{batch_size}", title=f"table of 8 categories and 6 numbers, batches of {batch_size}",
         unit="rows", work=rows, sizes={"rows": rows, "batch_size": batch_size}, goals=goals, rest=1,
-        note="fastai draws rows with replacement; equal numbers of steps are compared.",
+        note="fastai draws rows with replacement; equal numbers of steps are compared. Small steps are mostly"
+        " autograd's and the optimiser's own overhead, which the bare loop has as well.",
     )  # fmt: skip
 
 
