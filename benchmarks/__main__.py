@@ -71,7 +71,7 @@ def everything(
     peer: Annotated[Path | None, typer.Option(help="a Python that has fastai; left out without it")] = None,
     place: Annotated[Path | None, typer.Option(help="where some 10 GB may be written meanwhile")] = None,
 ) -> None:
-    """Everything, one after the other: an hour and a half on two cores."""
+    """Everything, one after the other: some three quarters of an hour on two cores."""
     speed(peer=peer)
     chain()
     growth(place=place)
