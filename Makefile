@@ -6,7 +6,7 @@ APP ?= pets
 VENV := .venv
 BIN := $(VENV)/bin
 UV := 0.13.9
-# Of the tests, which often wait for servers and processes: half as many again as there are processors.
+# Of the tests, which often wait for servers and processes: for two processors, on which CI runs.
 WORKERS ?= 3
 PEER := .practicum/peer
 # Byte code is written at installation (it halves every import), whatever the shell says.

@@ -130,11 +130,11 @@ def tree(root: Path) -> str:
     """Every file of the project's folders with its purpose, as the file itself states it."""
     lines = []
     for folder in FOLDERS:
-        lines.append(f"{folder + '/':<34}{purpose(root / folder / '__init__.py')}".rstrip())
+        lines.append(f"{folder + '/':<33} {purpose(root / folder / '__init__.py')}".rstrip())
         for path in sorted((root / folder).rglob("*")):
             if path.suffix in (".py", ".yaml", ".md") and path.name != "__init__.py":
                 name = f"  {path.relative_to(root / folder).as_posix()}"
-                lines.append(f"{name:<34}{purpose(path)}".rstrip())
+                lines.append(f"{name:<33} {purpose(path)}".rstrip())
     return "\n".join(lines)
 
 

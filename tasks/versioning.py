@@ -285,7 +285,8 @@ def _edited_since_start(root: Path, stage: Any) -> list[str]:
 def folder_digest(root: Path, name: str) -> str | None:
     """DVC's hash of the first output of a stage as it lies there now; None where DVC does not know the stage.
 
-    Does not take DVC's lock: a stage asks it while DVC runs that stage.
+    Does not take DVC's lock, so it can be asked while DVC runs a stage. What was recorded last is quicker to
+    learn (`lock_file.recorded_digest`).
     """
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
