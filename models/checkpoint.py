@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn, optim
+from torch import nn
 
 from models.objective import Objective
+from models.optimisers import Optimiser
 from models.phases import Phase
 
 State = dict[str, Any]
@@ -78,7 +79,7 @@ def clone(state: Any) -> Any:
 def take(
     phases: Sequence[Phase],
     position: Position,
-    optimisers: Mapping[str, optim.Optimizer],
+    optimisers: Mapping[str, Optimiser],
     *,
     seed: int,
     whole: Callable[[Any], Any] = lambda state: state,

@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import torch
-from torch import optim
 
 from models import checkpoint
 from models.checkpoint import Position, State
 from models.objective import Batch
-from models.optimisers import set_pace
+from models.optimisers import Optimiser, set_pace
 from models.phases import Phase
 from models.processes import ALONE, World
 from models.steps import (
@@ -153,7 +152,7 @@ class _Run:
     world: World
     at: Position = field(default_factory=Position)
     saved: float = field(default_factory=time.monotonic)
-    optimisers: dict[str, optim.Optimizer] = field(default_factory=dict)
+    optimisers: dict[str, Optimiser] = field(default_factory=dict)
 
     def train_phase(self, phase: Phase, resume: Mapping[str, Any] | None) -> None:
         """All epochs of a phase, or those that are left of it."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from torch import nn, optim
 
+from models.adamw import DEVICES, AdamW
 from models.settings import OptimiserSettings
 
 NORMS = (
@@ -21,7 +22,22 @@ ADAMW = OptimiserSettings()
 """The course's default."""
 
 
-def build_optimiser(settings: OptimiserSettings, groups: Sequence[Sequence[nn.Module]]) -> optim.Optimizer:
+class Optimiser(Protocol):
+    """What the loop needs of an optimiser: torch's have it."""
+
+    param_groups: list[dict[str, Any]]
+
+    def step(self) -> Any:
+        """Descend by the gradients that the parameters hold."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` goes on from."""
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
+        """Go on from a state."""
+
+
+def build_optimiser(settings: OptimiserSettings, groups: Sequence[Sequence[nn.Module]]) -> Optimiser:
     """An optimiser over the parameters of `groups` (body to head) that require gradients.
 
     Each entry of its `param_groups` holds `layer`, the number of the group that it belongs to; the loop
@@ -46,10 +62,13 @@ def build_optimiser(settings: OptimiserSettings, groups: Sequence[Sequence[nn.Mo
     if not entries:
         raise ValueError("every parameter is frozen: nothing is left to train")
     # One kernel per step: on a processor 8 times as fast as a loop over the parameters of a ResNet-18.
-    fused = all(each.device.type in ("cpu", "cuda") for entry in entries for each in entry["params"])
+    fused = all(each.device.type in DEVICES for entry in entries for each in entry["params"])
     if settings.name == "adamw":
         betas = (_or(settings.momentum_decay, 0.9), _or(settings.square_decay, 0.99))
-        return optim.AdamW(entries, lr=0.0, betas=betas, eps=_or(settings.epsilon, 1e-5), fused=fused)
+        eps = _or(settings.epsilon, 1e-5)
+        if fused:
+            return AdamW(entries, betas=betas, eps=eps)
+        return optim.AdamW(entries, lr=0.0, betas=betas, eps=eps)
     if settings.name == "sgd":
         return optim.SGD(
             entries,
@@ -71,7 +90,7 @@ def _or(value: float | None, default: float) -> float:
     return default if value is None else value
 
 
-def set_pace(optimiser: optim.Optimizer, rates: Sequence[float], momentum: float | None) -> None:
+def set_pace(optimiser: Optimiser, rates: Sequence[float], momentum: float | None) -> None:
     """Set the rate of each layer group, and the momentum where one is given."""
     for group in optimiser.param_groups:
         group["lr"] = rates[group["layer"]]

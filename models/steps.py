@@ -8,11 +8,11 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn, optim
+from torch import Tensor, nn
 
 from models.checkpoint import Position
 from models.objective import Batch, Objective, Update
-from models.optimisers import build_optimiser
+from models.optimisers import Optimiser, build_optimiser
 from models.phases import Phase, freeze, layer_groups
 from models.processes import ALONE, World
 from models.whole_batch import each_tensor
@@ -61,7 +61,7 @@ class Losses:
 def take_steps(
     objective: Objective,
     batch: Batch,
-    optimisers: Mapping[str, optim.Optimizer],
+    optimisers: Mapping[str, Optimiser],
     *,
     cast: Callable[[], AbstractContextManager[Any]],
     clip: float | None,
@@ -87,12 +87,12 @@ def take_steps(
         yield update
 
 
-def parameters_of(optimiser: optim.Optimizer) -> Iterator[nn.Parameter]:
+def parameters_of(optimiser: Optimiser) -> Iterator[nn.Parameter]:
     """Of all its groups."""
     return (each for group in optimiser.param_groups for each in group["params"])
 
 
-def build_optimisers(phase: Phase) -> dict[str, optim.Optimizer]:
+def build_optimisers(phase: Phase) -> dict[str, Optimiser]:
     """Freeze what the phase freezes, and make the optimiser of each of its modules."""
     optimisers = {}
     for name, module in phase.objective.trainable().items():

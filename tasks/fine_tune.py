@@ -34,7 +34,6 @@ def run(job: Job) -> Receipt:
     samples, `samples/epoch-NNN.png`.
     """
     import torch
-    import torch._dynamo  # torch's optimisers do in their first step: better now than at the collector's pace
     from safetensors.torch import save_file
 
     from models.fit import fit

@@ -5,6 +5,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn, optim
 
+from models.adamw import AdamW
 from models.optimisers import build_optimiser, set_pace
 from models.phases import freeze
 from models.settings import OptimiserSettings
@@ -13,7 +14,7 @@ from tests.models.test_fit import Grouped
 
 def test_adamw_has_the_constants_of_fastai() -> None:
     optimiser = build_optimiser(OptimiserSettings(), Grouped().parameter_groups())
-    assert isinstance(optimiser, optim.AdamW)
+    assert isinstance(optimiser, AdamW)
     assert {(group["betas"], group["eps"]) for group in optimiser.param_groups} == {((0.9, 0.99), 1e-5)}
 
 
@@ -43,7 +44,7 @@ def test_frozen_parameters_are_left_out_and_all_frozen_is_an_error() -> None:
 
 @pytest.mark.parametrize(
     ("name", "kind", "momentum"),
-    [("adamw", optim.AdamW, True), ("sgd", optim.SGD, True), ("rmsprop", optim.RMSprop, False)],
+    [("adamw", AdamW, True), ("sgd", optim.SGD, True), ("rmsprop", optim.RMSprop, False)],
 )
 def test_rates_and_momentum_are_set_by_group(name: str, kind: type, momentum: bool) -> None:
     settings = OptimiserSettings.model_validate({"name": name})
