@@ -12,6 +12,9 @@ from torch import Tensor
 from data.examples import Items
 from data.tables.coding import class_targets, encode_part, number_targets
 
+GATHERED = 64
+"""Batches whose rows are gathered at once."""
+
 
 class TableBatches:
     """Batches (codes, numbers, targets): int64 (N, columns), float32 (N, columns), and (N,) of any type.
@@ -37,15 +40,18 @@ class TableBatches:
         return self.steps
 
     def epoch(self, number: int, *, start: int = 0) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """The batches of epoch `number` from step `start` on."""
+        """The batches of epoch `number` from step `start` on.
+
+        Rows are gathered for many batches at once; a batch is then a view, no dearer than its slice.
+        """
         order = self.order(number)
-        for step in range(start, self.steps):
-            here = slice(step * self.batch_size, (step + 1) * self.batch_size)
-            if order is None:
-                yield self.codes[here], self.numbers[here], self.targets[here]
-            else:
-                rows = order[here]
-                yield self.codes[rows], self.numbers[rows], self.targets[rows]
+        rows, stop = GATHERED * self.batch_size, min(self.steps * self.batch_size, len(self.targets))
+        for first in range(start * self.batch_size, stop, rows):
+            here: slice | Tensor = slice(first, min(first + rows, stop))
+            if order is not None:
+                here = order[here]
+            columns = (self.codes[here], self.numbers[here], self.targets[here])
+            yield from zip(*(torch.split(column, self.batch_size) for column in columns), strict=True)
 
     def order(self, number: int) -> Tensor | None:
         """The rows in the order of epoch `number`; None for their own."""
