@@ -4,7 +4,7 @@ import os
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from data.archives import Member, Raw
 from data.examples import INDEX, Reject
+from data.images.decoders import decoders
 from data.images.reading import MAX_PIXELS, Fault, Picture, read_image
 from data.images.tables import LabelTable, Listed, read_list
 
@@ -24,8 +25,8 @@ T = TypeVar("T")
 SIDECARS = (".csv", ".tsv", ".txt", ".md", ".json", ".xml", ".yaml", ".yml", ".html", ".pdf", ".pth", ".pkl")
 """Files that a publisher puts beside the images; in the top folder they are no rejects but ignored."""
 
-HANDFUL, HANDFUL_BYTES = 32, 32 * 2**10
-"""Images, or published bytes, that a thread is handed at once: handing over a small image alone costs more
+HANDFUL, HANDFUL_BYTES = 32, 64 * 2**10
+"""Images, or published bytes, that a decoder is handed at once: handing over a small image alone costs more
 than it saves."""
 
 PENDING_BYTES = 64 * 2**20
@@ -174,10 +175,11 @@ def decode_in_order(
         pending -= size
         return zip(places, answers.result(), strict=True)
 
-    with ThreadPoolExecutor(workers) as pool:  # Pillow decodes, encodes and resizes without Python's lock
+    with decoders(workers) as pools:
         for places, contents in _handfuls(found, max_pixels):
             size = sum(len(content) for content in contents if isinstance(content, bytes))
-            waiting.append((places, pool.submit(_read_all, contents, max_pixels), size))
+            task = pools.pool_for(len(contents)).submit(_read_all, contents, max_pixels)
+            waiting.append((places, task, size))
             pending += size
             while len(waiting) > 8 * workers or pending > PENDING_BYTES:
                 yield from finish()
