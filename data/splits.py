@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from data.examples import PARTS
 
@@ -187,6 +185,9 @@ def _units(index: pd.DataFrame, ties: list[tuple[int, int]], *, group: bool) -> 
     source, target = np.concatenate(links, axis=1)
     if not len(source):
         return np.arange(len(index))
+    from scipy.sparse import coo_array  # a fifth of the time in which the stage starts, and most need none
+    from scipy.sparse.csgraph import connected_components
+
     graph = coo_array((np.ones(len(source), dtype=bool), (source, target)), shape=(len(index), len(index)))
     units: Rows = connected_components(graph, directed=False)[1].astype(np.int64)
     return units
