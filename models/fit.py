@@ -16,6 +16,7 @@ from models.objective import Batch
 from models.optimisers import Optimiser, set_pace
 from models.phases import Phase
 from models.processes import ALONE, World
+from models.replay import Steps, replayed
 from models.steps import (
     Losses,
     Precision,
@@ -91,6 +92,7 @@ def fit(
         seed=seed,
         device=target,
         cast=autocast(precision, target),
+        replay=target.type == "cpu" and precision == "float32" and not compiled and world is ALONE,
         channels_last=channels_last,
         clip=clip,
         keep_best=keep == "best",
@@ -141,6 +143,7 @@ class _Run:
     seed: int
     device: torch.device
     cast: Callable[[], AbstractContextManager[Any]]
+    replay: bool
     channels_last: bool
     clip: float | None
     keep_best: bool
@@ -166,8 +169,10 @@ class _Run:
             for name, held in resume["optimisers"].items():
                 self.optimisers[name].load_state_dict(checkpoint.clone(held))
             checkpoint.restore_random(resume["random"])
+        left = phase.epochs * len(train) - self.at.epoch * len(train) - self.at.step
+        steps = replayed(phase.objective, steps=left) if self.replay else phase.objective
         while self.at.epoch < phase.epochs:
-            if self.train_epoch(phase, train, valid):
+            if self.train_epoch(phase, steps, train, valid):
                 break
         self.at.phase, self.at.epoch, self.at.phase_best, self.at.stale = self.at.phase + 1, 0, None, 0
         self.optimisers = {}
@@ -175,7 +180,7 @@ class _Run:
             self.at.best = self.at.best_epoch = self.at.best_weights = None
         self.store()
 
-    def train_epoch(self, phase: Phase, train: Batches, valid: Batches | None) -> bool:
+    def train_epoch(self, phase: Phase, asked: Steps, train: Batches, valid: Batches | None) -> bool:
         """One epoch, or what is left of it; whether the phase shall end early."""
         at = self.at
         if at.step == 0:
@@ -188,10 +193,8 @@ class _Run:
             self.world.draw_alike()
             batch = to_device(self.world.share(batch), self.device, channels_last=self.channels_last)
             steps = list(
-                take_steps(
-                    phase.objective, batch, self.optimisers, cast=self.cast, clip=self.clip, world=self.world
-                )
-            )  # fmt: skip
+                take_steps(asked, batch, self.optimisers, cast=self.cast, clip=self.clip, world=self.world)
+            )
             at.step += 1
             losses.add(steps)
             step = Step(

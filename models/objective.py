@@ -23,6 +23,8 @@ class Update:
     """Scalar, with a graph: a mean over the examples."""
     count: int = 1
     """Weight of this loss in the epoch's mean: the number of examples."""
+    backward: Callable[[], None] | None = None
+    """Sets the gradients where they came with the loss, which has no graph; None: autograd finds them."""
 
 
 @dataclass(frozen=True, slots=True)

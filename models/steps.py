@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from models.checkpoint import Position
-from models.objective import Batch, Objective, Update
+from models.objective import Batch, Update
 from models.optimisers import Optimiser, build_optimiser
 from models.phases import Phase, freeze, layer_groups
 from models.processes import ALONE, World
+from models.replay import Steps
 from models.whole_batch import each_tensor
 
 Precision = Literal["auto", "float32", "bf16"]
@@ -59,7 +60,7 @@ class Losses:
 
 
 def take_steps(
-    objective: Objective,
+    objective: Steps,
     batch: Batch,
     optimisers: Mapping[str, Optimiser],
     *,
@@ -78,8 +79,9 @@ def take_steps(
         optimiser = optimisers[update.name]
         for parameter in parameters_of(optimiser):
             parameter.grad = None
+        backward = update.backward
         update, loss = world.weigh(update)
-        loss.backward()  # type: ignore[no-untyped-call]
+        (backward or loss.backward)()
         world.add_gradients(parameters_of(optimiser))
         if clip is not None:
             nn.utils.clip_grad_norm_(list(parameters_of(optimiser)), clip)

@@ -20,15 +20,16 @@ NUMBERS = 6
 def _case(batch_size: int, goals: Mapping[str, float], *, rows: int) -> Case:
     return Case(
         name=f"tables-{batch_size}", title=f"table of 8 categories and 6 numbers, batches of {batch_size}",
-        unit="rows", work=rows, sizes={"rows": rows, "batch_size": batch_size}, goals=goals, rest=1,
-        note="fastai draws rows with replacement; equal numbers of steps are compared. Small steps are mostly"
-        " autograd's and the optimiser's own overhead, which the bare loop has as well.",
+        unit="rows", work=rows, sizes={"rows": rows, "batch_size": batch_size}, goals=goals, rounds=3, rest=1,
+        note="fastai draws rows with replacement; equal numbers of steps are compared. Ours replays the steps of a"
+        " phase of 10,000 or more; the import of the tracer, 1.4 s once a process, falls into a round that is not"
+        " counted.",
     )  # fmt: skip
 
 
 # Multiples of the batch size: fastai leaves the last batch out where it is smaller.
 CASES = [
-    _case(64, {PEER: 5, BARE: 0.9}, rows=64_000),
+    _case(64, {PEER: 5, BARE: 0.9}, rows=640_000),
     _case(1024, {PEER: 1.7, BARE: 0.9}, rows=160_768),
 ]
 

@@ -40,6 +40,8 @@ class Table(nn.Module):
 class Dot(nn.Module):
     """users (B,), items (B,) -> ratings (B,): the product of their factors (2018, lesson 5: EmbeddingDot)."""
 
+    replayable = True
+
     def __init__(self, users: int, items: int, factors: int) -> None:
         super().__init__()
         self.user_factors, self.item_factors = Table(users, factors), Table(items, factors)
@@ -55,6 +57,8 @@ class Dot(nn.Module):
 class DotBias(nn.Module):
     """users (B,), items (B,) -> ratings (B,) within the range: product of factors plus both biases, through a
     sigmoid (fastai v1: EmbeddingDotBias, 2019 lesson 4)."""
+
+    replayable = True
 
     def __init__(self, users: int, items: int, factors: int, *, y_range: tuple[float, float]) -> None:
         super().__init__()
@@ -76,6 +80,8 @@ class DotBias(nn.Module):
 class Net(nn.Module):
     """users (B,), items (B,) -> ratings (B,) within the range: both vectors side by side through one hidden
     layer (2018, lesson 5: EmbeddingNet)."""
+
+    replayable = True
 
     def __init__(
         self,

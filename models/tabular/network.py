@@ -21,6 +21,8 @@ DEVIATION = 0.01
 class TabularNet(nn.Module):
     """Codes (N, columns) int64 and numbers (N, columns) float32 to (N, outputs)."""
 
+    replayable = True
+
     def __init__(self, settings: TabularSettings, *, columns: Columns, numbers: int, outputs: int) -> None:
         super().__init__()
         sizes = {name: 1 + len(vocabulary) for name, vocabulary in columns}
@@ -66,6 +68,8 @@ class TabularNet(nn.Module):
 class Quantity(nn.Module):
     """A network whose only output becomes a quantity (N,): by a sigmoid between `low` and `high` (fastai's
     `y_range`), or as deviations from a mean."""
+
+    replayable = True
 
     def __init__(
         self, network: TabularNet, *, limits: tuple[float, float] | None, mean: float, std: float
