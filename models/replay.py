@@ -85,7 +85,7 @@ class Replay:
 
     def _program(self, batch: Batch) -> Program | None:
         """What replays this batch; None while its shape is new, and where it cannot be replayed."""
-        shape = tuple((each.shape, each.dtype, each.stride()) for each in batch)
+        shape = tuple([(each.shape, each.dtype, each.stride()) for each in batch])
         if shape in self.programs:
             return self.programs[shape]
         self.seen[shape] += 1
