@@ -21,9 +21,9 @@ def _case(batch_size: int, goals: Mapping[str, float], *, rows: int) -> Case:
     return Case(
         name=f"tables-{batch_size}", title=f"table of 8 categories and 6 numbers, batches of {batch_size}",
         unit="rows", work=rows, sizes={"rows": rows, "batch_size": batch_size}, goals=goals, rounds=3, rest=1,
-        note="fastai draws rows with replacement; equal numbers of steps are compared. Ours replays the steps of a"
-        " phase of 10,000 or more; the import of the tracer, 1.4 s once a process, falls into a round that is not"
-        " counted.",
+        note="fastai draws rows with replacement; equal numbers of steps are compared. Ours replays the steps"
+        " of a phase of 10,000 or more; the import of the tracer, 1.4 s once a process, falls into a round"
+        " that is not counted.",
     )  # fmt: skip
 
 
