@@ -192,7 +192,8 @@ def _written(graph: Graph) -> Program:
             lines.append(f"{names[node]} = {said(node.args[0])}[{node.args[1]}]")
         else:
             given = [*map(said, node.args), *(f"{key}={said(value)}" for key, value in node.kwargs.items())]
-            lines.append(f"{names[node]} = {said(node.target)}({', '.join(given)})")
+            kernel = getattr(node.target, "_op", node.target)  # what the operation's own call ends in
+            lines.append(f"{names[node]} = {said(kernel)}({', '.join(given)})")
             spent = [
                 names[used]
                 for used in node.all_input_nodes
