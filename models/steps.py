@@ -147,6 +147,8 @@ def repeatable(device: torch.device) -> Iterator[None]:
 
 def to_device(value: Any, device: torch.device, *, channels_last: bool) -> Any:
     """A batch on the device; images (N, C, H, W) in channels-last layout where asked."""
+    if device.type == "cpu" and not channels_last:
+        return value  # batches are drawn there
 
     def moved(tensor: Tensor) -> Tensor:
         there = tensor.to(device, non_blocking=True)

@@ -71,6 +71,7 @@ class Progress:
 
     def __init__(self, stream: IO[str] | None = None) -> None:
         self.stream = stream or sys.stderr
+        self.live = self.stream.isatty()  # asked once: it is a call of the system
         self.bar: tqdm[Any] | None = None
         self.epochs = 0
 
@@ -82,7 +83,7 @@ class Progress:
 
     def step_ended(self, step: Step) -> None:
         """Move the bar; losses are read only when it is drawn, as reading waits for the device."""
-        if not self.stream.isatty():
+        if not self.live:
             return
         if self.bar is None:
             title = f"{step.phase} {step.epoch}/{self.epochs}"
