@@ -70,6 +70,7 @@ class Replay:
         self.state = [each.detach() for each in (*named.values(), *self.judged.buffers())]
         self.wanted = [each.requires_grad for each in named.values()]
         self.seen: Counter[Any] = Counter()
+        self.untried: dict[Any, Program] = {}
         self.programs: dict[Any, Program | None] = {}
 
     def updates(self, batch: Batch) -> Iterator[Update]:
@@ -90,9 +91,10 @@ class Replay:
             return self.programs[shape]
         self.seen[shape] += 1
         if self.seen[shape] == AFTER:
-            self.recording = record(self._plain, (*self._copies(), *batch))
+            self.untried[shape] = record(self._plain, (*self._copies(), *batch))
         elif self.seen[shape] > AFTER:
-            self.programs[shape] = self.recording if self._agree(self.recording, batch) else None
+            program = self.untried.pop(shape)
+            self.programs[shape] = program if self._agree(program, batch) else None
         return None
 
     def _plain(self, *tensors: Tensor) -> tuple[Tensor | None, ...]:

@@ -131,6 +131,20 @@ def test_a_frozen_layer_stays_and_the_others_learn_alike(
     assert all(torch.equal(one, other) for one, other in zip(replayed_weights, run(), strict=True))
 
 
+def test_shapes_that_take_turns_have_programs_of_their_own(
+    replays: list[Replay], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def two_a_turn() -> tuple[Supervised, Any]:
+        objective, batches = CASES["dot and biases"]()
+        batches.batch_size = ROWS - 5  # a whole batch and a rest
+        return objective, batches
+
+    weights, _ = trained(two_a_turn)
+    assert [program is not None for program in replays[0].programs.values()] == [True, True]
+    monkeypatch.setattr(replay, "FROM_STEPS", 10**9)
+    assert all(torch.equal(one, other) for one, other in zip(weights, trained(two_a_turn)[0], strict=True))
+
+
 class Wavering(nn.Module):
     """Does something else on every batch, though it says that it does not."""
 
