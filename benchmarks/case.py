@@ -18,6 +18,12 @@ Round = Callable[[], Any]
 Variant = Callable[[Path, Mapping[str, Any]], Callable[[], Round]]
 """(folder with the data, sizes) -> what makes a round ready, which is not timed -> the round."""
 
+SMALL_STEPS = (
+    "fastai draws rows with replacement; equal numbers of steps are compared. From 10,000 steps on ours"
+    " replays them; the import of the tracer, 1.4 s once a process, falls into a round that is not counted."
+)
+"""The note of cases whose steps are mostly overhead."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Case:

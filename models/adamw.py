@@ -1,4 +1,4 @@
-"""AdamW with one kernel call for each group of parameters, and hardly any Python around it."""
+"""AdamW on a processor: one kernel call for each group of parameters, and hardly any Python around it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-DEVICES = ("cpu", "cuda")
-"""Where torch has the kernel, and where this project has held its results equal to torch's own optimiser."""
-
 
 class AdamW:
-    """Decoupled weight decay (Loshchilov and Hutter, 2019) with torch's fused kernel.
+    """Decoupled weight decay (Loshchilov and Hutter, 2019) with torch's fused kernel, for weights on a CPU.
 
     Weights, state and the layout of `state_dict` are those of `torch.optim.AdamW(fused=True)`, bit for bit
     (tests/models/test_adamw.py). With small steps that one spends as long in Python as in the kernel; it also
@@ -39,8 +36,7 @@ class AdamW:
             gradients = [parameter.grad for parameter in parameters]
             means, squares, steps = moments.means, moments.squares, moments.steps
             if any(each is None for each in gradients):
-                if moments.steps[0] is moments.steps[-1]:
-                    moments.part()
+                moments.part()
                 there = [place for place, gradient in enumerate(gradients) if gradient is not None]
                 parameters, gradients, means, squares, steps = (
                     [each[place] for place in there]
@@ -86,32 +82,24 @@ class _Moments:
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
         self.means = [torch.zeros_like(each, memory_format=torch.preserve_format) for each in parameters]
         self.squares = [torch.zeros_like(each, memory_format=torch.preserve_format) for each in parameters]
-        self.device, self.number = parameters[0].device, len(parameters)
-        self.steps: list[Tensor] = []
         self.share(0.0)
 
     def share(self, taken: float) -> None:
-        """All parameters have taken so many steps: one count serves, which saves adding to each of them."""
-        self.together: npt.NDArray[np.float32] | None = None
-        shared = torch.full((), taken, device=self.device)
-        if (
-            self.device.type == "cpu"
-        ):  # numpy adds in a fiftieth of the time that a tensor of one number takes
-            self.together = np.full((), taken, dtype=np.float32)
-            shared = torch.from_numpy(self.together)
-        self.steps = [shared] * self.number
+        """All have taken so many steps: one count serves, and numpy adds to it without a kernel."""
+        self.together: npt.NDArray[np.float32] | None = np.full((), taken, dtype=np.float32)
+        self.steps = [torch.from_numpy(self.together)] * len(self.means)
 
     def part(self) -> None:
         """From now on each parameter counts for itself."""
-        self.steps = [each.clone() for each in self.steps]
-        self.together = None
+        if self.together is not None:
+            self.steps, self.together = [each.clone() for each in self.steps], None
 
     def count(self, steps: Sequence[Tensor]) -> None:
         """One more for these, of `self.steps`."""
         if self.together is not None:
             self.together += 1
             return
-        for step in {id(each): each for each in steps}.values():
+        for step in steps:
             step.add_(1)
 
     @torch.no_grad()

