@@ -1,6 +1,7 @@
 """The chain as a Prefect flow: Prefect says when, where and how often to try, DVC what needs to be done."""
 
 import errno
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from prefect import flow, task
+from prefect._internal.concurrency.cancellation import CancelledError
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
@@ -18,6 +20,7 @@ from flows.progress import summary
 from flows.summary import Account, summarised
 from tasks import sharing, versioning
 from tasks.freshness import Look, look
+from tasks.interrupts import heard
 from tasks.pipeline import STAGE_NAMES, STAGES, Stage, run_stage
 from tasks.tracking import send_waiting
 from tasks.workspace import checkout
@@ -102,7 +105,10 @@ def brought(application: str, *, force: bool) -> dict[str, str]:
 def limited(application: str, hours: float | None) -> Iterator[None]:
     """End the body after so many hours, wherever it is; what it cleans up on the way out is cleaned up."""
     try:
-        with timeout(None if hours is None else hours * 3600, timeout_exc_type=TimeLimitError):
+        with (
+            heard({CancelledError: signal.SIGALRM}),  # how Prefect's limit comes
+            timeout(None if hours is None else hours * 3600, timeout_exc_type=TimeLimitError),
+        ):
             yield
     except TimeLimitError:
         raise TimeoutError(

@@ -17,6 +17,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from flows.explain import headline_of
+from tasks.interrupts import heard
 from tasks.parameters import load_parameters
 from tasks.workspace import checkout
 
@@ -81,7 +82,8 @@ def _logged(path: Path) -> Iterator[None]:
         for number in (1, 2):
             os.dup2(log.fileno(), number)
     try:
-        yield
+        with heard():
+            yield
     finally:
         _flush()
         for number, copy in enumerate(terminal, start=1):

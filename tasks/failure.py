@@ -5,6 +5,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from tasks.interrupts import heard
 from tasks.workspace import checkout
 
 
@@ -15,7 +16,8 @@ def explained(what: str) -> Iterator[None]:
     ValueError and OSError carry their own message; other exceptions are bugs and keep their traceback.
     """
     try:
-        yield
+        with heard():
+            yield
     except KeyboardInterrupt:
         print(
             f"{what}: stopped by Ctrl-C. Nothing half-written was kept;"

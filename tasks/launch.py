@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import yaml
 
+from tasks.interrupts import heard
+
 if TYPE_CHECKING:
     from tasks.pipeline import Job, Receipt
 
@@ -208,7 +210,7 @@ def _work(folder: Path) -> int:
     rank = int(os.environ["RANK"])
     job = _read(yaml.safe_load((folder / JOB).read_text()))
     try:
-        with aside() if rank else nullcontext():
+        with heard(), aside() if rank else nullcontext():
             receipt = job.stage.run(job)
     except Exception as error:
         (folder / f"rank-{rank}.json").write_text(json.dumps(_told(error, rank)))

@@ -92,8 +92,8 @@ class Workspace:
         previous = folder.with_name(f".{folder.name}.previous")
         for leftover in (partial, previous):
             shutil.rmtree(leftover, ignore_errors=True)
-        partial.mkdir(parents=True)
         try:
+            partial.mkdir(parents=True)
             yield partial
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -209,6 +210,22 @@ def test_the_time_limit_ends_a_run_and_what_it_has_started(project: Path, prefec
     with pytest.raises(TimeoutError, match="time limit"), limited("mine", 1 / 3600):
         subprocess.run(["sleep", "300"], check=True)
     assert "sleep" not in {child.name() for child in psutil.Process().children(recursive=True)}
+
+
+@pytest.mark.timeout(method="thread")
+def test_a_time_limit_that_falls_into_a_destructor_still_ends_the_run() -> None:
+    from flows.chain import limited
+
+    class Slow:
+        def __del__(self) -> None:
+            time.sleep(1)  # what is raised in here, Python drops
+
+    def work() -> None:
+        Slow()
+        threading.Event().wait(60)
+
+    with pytest.raises(TimeoutError, match="time limit"), limited("mine", 0.5 / 3600):
+        work()
 
 
 def test_an_application_walks_first_what_it_starts_from(project: Path, prefect_server: str) -> None:
