@@ -5,7 +5,6 @@ lines of one entry are read alone, or take the place of those that stood there, 
 byte by byte.
 """
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +45,10 @@ def recorded_digest(root: Path, name: str) -> str | None:
     import yaml
 
     file = root / "dvc.lock"
-    text = file.read_text(encoding="utf-8") if file.exists() else ""
-    found = re.search(rf"^  {re.escape(name)}:\n(?:   .*\n)+", text, re.MULTILINE)
-    entry = yaml.safe_load(found[0])[name] if found else {}
-    outs = entry.get("outs") or [{}]
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True) if file.exists() else []
+    begin, end = _span(lines, f"  {name}:\n")
+    entry = yaml.safe_load("".join(lines[begin:end])) or {name: {}}
+    outs = entry[name].get("outs") or [{}]
     digest = outs[0].get("md5")
     return None if digest is None else str(digest)
 
@@ -60,7 +59,15 @@ def with_entry(text: str, entry: list[str]) -> str | None:
     below = lines[len(HEAD) :]
     if lines[: len(HEAD)] != HEAD or not text.endswith("\n") or any(line[:2] != "  " for line in below):
         return None
-    starts = [number for number, line in enumerate(below) if line[2] != " "]
-    begin = next((number for number in starts if below[number] == entry[0]), len(below))
-    end = next((number for number in starts if number > begin), len(below))
+    begin, end = _span(below, entry[0])
     return "".join([*HEAD, *below[:begin], *entry, *below[end:]])
+
+
+def _span(lines: list[str], first: str) -> tuple[int, int]:
+    """Where the entry is that begins with the line `first`: up to the next line that is as far to the left.
+
+    Behind the last line where there is none.
+    """
+    begin = lines.index(first) if first in lines else len(lines)
+    end = next((number for number in range(begin + 1, len(lines)) if lines[number][:3] != "   "), len(lines))
+    return begin, end
