@@ -122,6 +122,16 @@ def silence(server: Server) -> Answer:
     return answer
 
 
+def together(barrier: threading.Barrier, then: Answer) -> Answer:
+    """Waits for the others of the barrier before it answers."""
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        barrier.wait()
+        then(request)
+
+    return answer
+
+
 def trickle(server: Server, content: bytes, *, in_head: bool = False) -> Answer:
     """One byte every tenth of a second: no single wait is long, the whole would take for ever."""
 
