@@ -319,13 +319,14 @@ def where(applications: Annotated[list[str], typer.Argument(metavar="APP...")]) 
 def ui(port: Annotated[int, typer.Option(help="of the loopback")] = 5000) -> None:
     """MLflow's pages on the runs of this checkout."""
     with explained("ui"):
-        from tasks.tracking import open_store
+        from tasks.tracking import open_store, page
 
         store = open_store(checkout())
         if store.artifacts is None:
-            print(f"runs are recorded at {store.uri}; open that address")
+            print(f"runs are recorded on a server; open {page(store.uri)}")
             return
         assert store.client  # makes the tables
+        print(f"open {page(f'http://127.0.0.1:{port}')}", flush=True)
         command = [
             sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
             "--backend-store-uri", store.uri, "--default-artifact-root", store.artifacts.as_uri(),

@@ -17,7 +17,7 @@ from flows.progress import summary
 from tasks.freshness import Look
 from tasks.parameters import load_parameters
 from tasks.store import UnreachableError
-from tasks.tracking import find_pass, open_store
+from tasks.tracking import find_pass, open_store, page
 from tasks.workspace import Workspace, checkout
 
 LARGEST = 400_000
@@ -151,9 +151,9 @@ def _run(application: str, workspace: Workspace) -> str:
     except (UnreachableError, ValueError, OSError) as error:  # of files that a failed run has left
         return f"The run in MLflow was not found: {error}."
     local = store.artifacts is not None
-    address = "http://127.0.0.1:5000" if local else store.uri.rstrip("/")
+    link = page("http://127.0.0.1:5000" if local else store.uri, f"experiments/{experiment}/runs/{run}")
     hint = " (`make ui` opens these pages)" if local else ""
-    return f"[The run in MLflow]({address}/#/experiments/{experiment}/runs/{run}){hint}"
+    return f"[The run in MLflow]({link}){hint}"
 
 
 def _figure(application: str, workspace: Workspace) -> str:

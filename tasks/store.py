@@ -30,6 +30,8 @@ FAULTY = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREAD
 500 or, for an interrupted statement, 400."""
 BATCH = 100
 """MLflow takes 1000 metrics and 100 parameters or tags at once."""
+NOTE = "mlflow.note.content"
+"""The tag that MLflow's pages show as a description."""
 LATER = {408, 425, 429}
 """Of the 4xx answers to a file, those that mean the moment."""
 
@@ -47,6 +49,8 @@ class Message:
     """What people read in the list of runs."""
     parent: str | None = None
     """Key of the run that this one is a child of."""
+    about: str = ""
+    """What all runs of the experiment are about: its description, where nobody has written one."""
     created: dict[str, str] = field(default_factory=dict)
     """Tags of the first message only: they stay as they were when the run was made."""
     tags: dict[str, str] = field(default_factory=dict)
@@ -234,9 +238,10 @@ class Store:
             parent = self.find(message.experiment, message.parent)
             if parent is not None:
                 tags["mlflow.parentRunId"] = parent
-        run = self.client.create_run(
-            self.experiment(message.experiment), start_time=message.time, tags=tags, run_name=message.name
-        )
+        experiment = self.experiment(message.experiment)
+        if message.about and not self.client.get_experiment(experiment).tags.get(NOTE):
+            self.client.set_experiment_tag(experiment, NOTE, message.about)
+        run = self.client.create_run(experiment, start_time=message.time, tags=tags, run_name=message.name)
         self._runs[name] = str(run.info.run_id)
         return run
 

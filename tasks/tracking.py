@@ -48,6 +48,14 @@ def open_store(workspace: Workspace) -> Store:
     return Store(uri, Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts" if own else None)
 
 
+def page(address: str, path: str = "experiments") -> str:
+    """The address of one of MLflow's pages, on the side for trainings.
+
+    The pages open on the side for language models, which shows no run, until somebody chooses the other.
+    """
+    return f"{address.rstrip('/')}/#/{path}?workflowType=machine_learning"
+
+
 def open_outbox(workspace: Workspace) -> Outbox:
     """The way to that store. ValueError where PRACTICUM_TRACKING is neither `continue` nor `stop`."""
     wanted = os.environ.get("PRACTICUM_TRACKING", "continue")
@@ -207,6 +215,7 @@ class Tracker:
         """A message for the run of this pass."""
         return Message(
             experiment=self.job.application, key=self.key, name=self.name(), created=self.origin,
+            about=f"{self.job.recipe.title} (course: {self.job.recipe.lesson})",
             parent=self.job.trial.search if self.job.trial else None, **{"time": _now(), **content},
         )  # fmt: skip
 

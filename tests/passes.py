@@ -43,9 +43,9 @@ def make_job(
         export={},
     )  # fmt: skip
     return Job(
-        stage=find_stage(stage), application=application, entry=entry, recipe=SimpleNamespace(),
-        workspace=workspace, parameters=Parameters(edition="sample", applications={}), output=root,
-        door="command",
+        stage=find_stage(stage), application=application, entry=entry,
+        recipe=SimpleNamespace(title="Shapes", lesson="lesson 0"), workspace=workspace,
+        parameters=Parameters(edition="sample", applications={}), output=root, door="command",
     )  # type: ignore[arg-type]  # fmt: skip
 
 

@@ -1,13 +1,20 @@
 """The command line on a project: what it shows, and what it finds wrong."""
 
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 from flows.doctor import examine, pins
 from tasks.workspace import checkout
 from tests.flows.conftest import command
+from tests.scratch import plain
+from tests.waiting import free_port, until
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -36,6 +43,33 @@ def test_list_and_explain(project: Path) -> None:
     assert any(
         line.split()[:2] == ["fine_tune.batch_size", "8"] and "[params.yaml]" in line for line in lines
     )
+
+
+def test_ui_names_the_page_on_which_trainings_are(project: Path) -> None:
+    port = free_port()
+    ui = subprocess.Popen(
+        [sys.executable, "-m", "flows", "ui", "--port", str(port)], cwd=project, env=plain(), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    try:
+        assert ui.stdout is not None
+        assert ui.stdout.readline() == (
+            f"open http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning\n"
+        )
+        until(lambda: answers(f"http://127.0.0.1:{port}/health"), "MLflow's server answers")
+        assert "<title>MLflow</title>" in httpx.get(f"http://127.0.0.1:{port}/").text
+    finally:
+        os.killpg(ui.pid, signal.SIGTERM)
+        ui.wait(60)
+    told = command(project, "flows", "ui", MLFLOW_TRACKING_URI="http://tracking.example").stdout
+    assert "http://tracking.example/#/experiments?workflowType=machine_learning" in told
+
+
+def answers(address: str) -> bool:
+    try:
+        return httpx.get(address).status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 def test_unknown_names_get_the_nearest(project: Path) -> None:

@@ -1,5 +1,6 @@
 """Deployments made from params.yaml on a real server: served, deployed, and stopped."""
 
+import re
 import signal
 import sys
 from pathlib import Path
@@ -46,7 +47,7 @@ def test_an_entry_of_params_yaml_alone_is_served(project: Path, server: Server) 
         assert text.startswith("# my_own: 6 ran\n")
         assert "| `fine_tune@my_own` | ran |" in text
         assert "| valid accuracy |" in text
-        assert "/#/experiments/" in text
+        assert re.search(r"/#/experiments/\d+/runs/\w+\?workflowType=machine_learning\)", text)
         assert "](data:image/png;base64," in text
 
         change_phases(project, epochs=500)

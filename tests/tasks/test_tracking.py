@@ -12,7 +12,7 @@ from tasks import tracking
 from tasks.store import UnreachableError
 from tasks.tracking import begin_evaluation, begin_pass, open_store, tracking_uri
 from tasks.workspace import checkout
-from tests.passes import PASS, make_job, only_run, row, steps, train
+from tests.passes import PASS, make_job, only_run, row, steps, store_of, train
 from tests.scratch import git
 
 
@@ -38,6 +38,18 @@ def test_a_pass_is_recorded_with_its_origin(tmp_path: Path) -> None:
     assert (data.dataset.name, data.dataset.digest) == ("shapes", ("cd" * 32)[:36])
     assert json.loads(data.dataset.source)["content"] == "cd" * 32
     assert steps(tmp_path, "valid_loss") == [1, 2, 3]
+
+
+def test_an_experiment_says_what_it_is_until_somebody_says_it_better(tmp_path: Path) -> None:
+    def description() -> str:
+        return str(store_of(tmp_path).client.get_experiment_by_name("app").tags["mlflow.note.content"])
+
+    train(make_job(tmp_path), range(1, 2))
+    assert description() == "Shapes (course: lesson 0)"
+    store = store_of(tmp_path)
+    store.client.set_experiment_tag(store.experiment("app"), "mlflow.note.content", "ours")
+    train(make_job(tmp_path, rate=0.2), range(1, 2), "another pass")
+    assert description() == "ours"
 
 
 def test_nothing_is_logged_twice(tmp_path: Path) -> None:
