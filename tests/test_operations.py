@@ -54,7 +54,7 @@ def shell(clone: Path) -> Iterator["subprocess.Popen[str]"]:
         "PREFECT_HOME": str(state / "prefect"),
         "PGDATA": str(state / "postgres"),
         "MLFLOW_PORT": str(free_port()),
-        "PREFECT_PORT": str(free_port()),
+        "PREFECT_SERVER_API_PORT": str(free_port()),
         STARTED_BY: str(os.getpid()),
     }
     state.mkdir()
