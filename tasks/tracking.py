@@ -220,10 +220,13 @@ class Tracker:
         )  # fmt: skip
 
     def name(self) -> str:
-        """What people read: recipe, edition and the start of the fingerprint; of a trial its number."""
+        """What people read: edition and the start of the fingerprint; of a trial its number.
+
+        Short, because the list of runs shows some twenty letters.
+        """
         if self.job.trial:
             return f"trial {self.job.trial.number}"
-        return f"{self.job.entry.recipe} {self.job.parameters.edition} {self.fingerprint[:8]}"
+        return f"{self.job.parameters.edition} {self.fingerprint[:8]}"
 
     @cached_property
     def origin(self) -> dict[str, str]:

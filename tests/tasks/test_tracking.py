@@ -27,6 +27,7 @@ def test_a_pass_is_recorded_with_its_origin(tmp_path: Path) -> None:
     assert (tmp_path / ".practicum" / "mlflow.db").is_file()
     run = only_run(tmp_path)
     assert run.info.status == "FINISHED"
+    assert run.info.run_name == f"sample {PASS[:8]}"
     assert run.data.params["fine_tune.rates.head"] == "0.1"
     assert run.data.params["split.seed"] == "7"
     assert run.data.tags["mlflow.source.git.commit"] == git(tmp_path, "rev-parse", "HEAD")
