@@ -9,11 +9,12 @@ import ctypes
 import os
 import platform
 import re
+import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from types import TracebackType
 from typing import Any
 from uuid import UUID
@@ -28,6 +29,8 @@ from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Crashed
 
+from tasks.interrupts import heard
+
 LEASE_SECONDS = 120.0
 """How long a claim outlives the last sign of its holder, unless PRACTICUM_LEASE_SECONDS says otherwise."""
 SHORTEST = 2.0
@@ -38,6 +41,10 @@ RETRY_SECONDS = 0.5
 """Between attempts to renew: a busy server on SQLite refuses many a request at once."""
 INSIST_SECONDS = 10.0
 """Until a holder that did not stop is told again: it may be cleaning up, or an `except:` was in the way."""
+STOP = signal.SIGUSR1
+"""What stops a holder in the main thread. An exception that is sent to a thread does not wake it from a wait.
+And while it starts another one, Python 3.11 may give it to that one, which never begins and is waited for.
+"""
 GONE = "somebody else took the application over"
 ALIVE = "practicum.run.alive"
 """The event that a run sends with each renewal; without it, the run is dead (flows/dead_runs.py)."""
@@ -72,12 +79,18 @@ class Claims:
         self._over = threading.Event()
         self._lost: str | None = None
         self._holder = threading.get_ident()
+        self._in_main = threading.current_thread() is threading.main_thread()
+        self._listening = ExitStack()
         self._alive = threading.Thread(
             target=contextvars.copy_context().run, args=(self._stay_alive,), daemon=True, name="claims"
         )
 
     def __enter__(self) -> "Claims":
         if self.shared:
+            if self._in_main:
+                former = signal.signal(STOP, self._interrupt) or signal.SIG_DFL
+                self._listening.callback(signal.signal, STOP, former)
+                self._listening.enter_context(heard({ClaimLostError: STOP}))
             self._alive.start()
         return self
 
@@ -89,6 +102,7 @@ class Claims:
             return
         with suppress(ClaimLostError):  # sent in the last moment
             self._alive.join()
+        self._listening.close()
         self.release()
         if self._lost is not None and error is not None:
             raise OSError(
@@ -187,10 +201,17 @@ class Claims:
             self._lost, self._held = f"{self._held.name} is lost: {reason}", None
         print(self._lost, file=sys.stderr, flush=True)
         while not self._over.is_set():
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                ctypes.c_ulong(self._holder), ctypes.py_object(ClaimLostError)
-            )
+            if self._in_main:
+                signal.pthread_kill(self._holder, STOP)
+            else:  # a worker of Dask runs tasks in other threads, which hear no signal
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                    ctypes.c_ulong(self._holder), ctypes.py_object(ClaimLostError)
+                )
             self._over.wait(INSIST_SECONDS)
+
+    def _interrupt(self, *_: Any) -> None:
+        if not self._over.is_set():
+            raise ClaimLostError
 
 
 def variable(application: str) -> str:

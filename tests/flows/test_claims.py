@@ -1,7 +1,8 @@
 """Only one run has an application, as long as it renews its claim at a real Prefect server."""
 
+import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,55 @@ def test_an_application_is_held_by_one_and_given_back(claims: Any, server: Serve
     thread.join()
     assert turns == [("first", False), ("second", True)]
     assert server.claims() == []
+
+
+LOST = "claim-pets is lost: somebody else took the application over"
+
+
+def lose(claims: Any, server: Server, work: Callable[[], object]) -> None:
+    """Work that goes on when its claim is gone."""
+    with claims() as held:
+        held.take("pets")
+        [claim] = server.claims()
+        server.ask("DELETE", f"/variables/{claim['id']}")
+        work()
+
+
+@pytest.mark.timeout(method="thread")
+def test_a_holder_that_waits_is_stopped(claims: Any, server: Server) -> None:
+    with pytest.raises(OSError, match=LOST):
+        lose(claims, server, threading.Event().wait)
+
+
+@pytest.mark.timeout(method="thread")
+def test_a_holder_is_stopped_while_it_starts_threads(claims: Any, server: Server) -> None:
+    """As a training does for its batches; beside one that is busy, so that a new one waits for its turn."""
+    over = threading.Event()
+
+    def begin() -> None:
+        while True:
+            thread = threading.Thread(target=int)
+            thread.start()
+            thread.join()
+
+    busy = threading.Thread(target=lambda: all(not over.is_set() for _ in iter(int, 1)))
+    busy.start()
+    try:
+        with pytest.raises(OSError, match=LOST):
+            lose(claims, server, begin)
+    finally:
+        over.set()
+        busy.join()
+
+
+def test_afterwards_the_signal_means_what_it_did(claims: Any, server: Server) -> None:
+    from flows.claims import STOP
+
+    before = signal.getsignal(STOP)
+    with claims() as held:
+        held.take("pets")
+        assert signal.getsignal(STOP) is not before
+    assert signal.getsignal(STOP) is before
 
 
 def test_a_claim_outlives_a_restart_of_the_server(
