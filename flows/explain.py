@@ -54,7 +54,7 @@ def explain(application: str, workspace: Workspace) -> Iterator[str]:
     """Stages, paths, effective parameters and where each comes from, and one example carried through."""
     parameters = load_parameters(workspace.root / "params.yaml")
     entry, recipe = parameters.application(application)
-    yield f"{application}: {recipe.title} (course: {recipe.lesson})"
+    yield f"{application}: {recipe.about}"
     yield f"edition {parameters.edition}" + (f", mirror {parameters.mirror}" if parameters.mirror else "")
     yield ""
     yield "Stages (`dvc repro STAGE@APP`, `python -m tasks STAGE APP`)"

@@ -157,6 +157,11 @@ class Recipe:
     limits: tuple[str, ...] = ()
     """Sentences for the card: what a network of this kind cannot do."""
 
+    @property
+    def about(self) -> str:
+        """What it is, and where the course teaches it, in one line."""
+        return f"{self.title} (course: {self.lesson})"
+
 
 FOLDER = Path(__file__).parent
 

@@ -1,4 +1,4 @@
-"""Signals whose exception is raised where Python drops it.
+"""Ctrl-C and other signals that arrive where Python drops what they raise: they come again.
 
 Python runs the handler of a signal between two instructions of the main thread, wherever that is. Within a
 destructor that the garbage collector calls, what the handler raises is reported and dropped

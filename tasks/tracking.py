@@ -215,7 +215,7 @@ class Tracker:
         """A message for the run of this pass."""
         return Message(
             experiment=self.job.application, key=self.key, name=self.name(), created=self.origin,
-            about=f"{self.job.recipe.title} (course: {self.job.recipe.lesson})",
+            about=self.job.recipe.about,
             parent=self.job.trial.search if self.job.trial else None, **{"time": _now(), **content},
         )  # fmt: skip
 

@@ -44,7 +44,7 @@ def make_job(
     )  # fmt: skip
     return Job(
         stage=find_stage(stage), application=application, entry=entry,
-        recipe=SimpleNamespace(title="Shapes", lesson="lesson 0"), workspace=workspace,
+        recipe=SimpleNamespace(about="Shapes (course: lesson 0)"), workspace=workspace,
         parameters=Parameters(edition="sample", applications={}), output=root, door="command",
     )  # type: ignore[arg-type]  # fmt: skip
 

@@ -186,9 +186,8 @@ def test_wrong_size_is_refused_before_the_body(tmp_path: Path, server: servers.S
 def test_silent_and_trickling_servers_end(tmp_path: Path, server: servers.Server) -> None:
     server.answers["/silent"] = servers.silence(server)
     server.answers["/slow"] = servers.trickle(server, CONTENT)
-    with pytest.raises(
-        OSError, match="could not be fetched"
-    ):  # a byte every tenth of a second: it would take days
+    # Without a limit the second would take days: a byte every tenth of a second.
+    with pytest.raises(OSError, match="could not be fetched"):
         fetched(tmp_path, server.address("/silent"), server.address("/slow"), timeout=0.5, attempts=1)
 
 

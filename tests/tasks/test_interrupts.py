@@ -7,7 +7,6 @@ import pytest
 
 START = """
 import signal, sys, threading, time
-from contextlib import nullcontext
 from tasks.interrupts import heard
 
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
